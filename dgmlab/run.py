@@ -175,7 +175,7 @@ class Run:
         row = {"step": int(step), **{key: _plain(value) for key, value in values.items()}}
         try:
             if self._log is None:
-                self._log = open(self.dir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115  kept open
+                self._log = open(self.dir / "metrics.jsonl", "a", encoding="utf-8")
             self._log.write(json.dumps(row) + "\n")
             self._log.flush()
         except OSError as error:
