@@ -1,0 +1,10 @@
+"""Corpora: what they are, where they come from, and how they become batches. Knows no system.
+
+    grammar    the embedded default: English sentences with known factors and an exactly known entropy
+    text       `load_text(name)` and `load_labelled(name)`: files, folders, known corpora, the Hugging Face hub
+    registry   names, urls, sha256, licences and citations; `dgmlab data list | get | check`
+    batching   length-bucketed batches as a pure function of (lengths, batch size, seed, epoch)
+    stream     the same for corpora that do not fit in memory: shards, resumable in the middle of one
+
+Importing these brings in neither `datasets` nor anything of Jupyter; torch only in batching.
+"""
