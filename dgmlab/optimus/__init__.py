@@ -1,0 +1,42 @@
+"""Optimus: organising sentences by pre-trained modelling of a latent space.
+
+Li, Gao, Li, Peng, Li, Zhang, Gao: "Optimus: Organizing Sentences via Pre-trained Modeling of a Latent Space", EMNLP 2020.
+
+    eq. 3, the ELBO with a weight beta         objective.elbo
+    cyclical schedule with a zero stage        objective.cyclical_beta
+    thresholded KL ("free bits")               objective.elbo(free_bits=...)
+    memory and embedding injection (fig. 3)    model.Optimus(injection=...)
+    importance-weighted likelihood             evaluate.importance_weighted_nll
+    interpolation, analogy (section 5.2)       latent.interpolate, latent.analogy
+
+The smallest usage that works, on the embedded grammar (a minute on two CPU cores):
+
+    from dgmlab.run import Run
+    from dgmlab.optimus.train import TrainConfig, train
+    run = Run.start("runs/first", {})
+    print(train(run, TrainConfig(vocab_size=0)))
+
+What differs from the paper: the slot lives in the attention function, so generation is cached and batched; the loss can be
+in nats per sentence (`length_weighted=False`) or divided by T + 2 as released; perplexities are labelled by denominator;
+mutual information is taken over the whole set.
+"""
+
+_HOME = {
+    "Optimus": "model", "OptimusConfig": "model", "Posterior": "model",
+    "TrainConfig": "train", "train": "train", "load_trained": "data", "Tokenizers": "data",
+    "encode_sentences": "latent", "decode_latents": "latent", "interpolate": "latent", "analogy": "latent",
+}
+
+
+def __getattr__(name):
+    """Import on first use (PEP 562): the front door stays light."""
+    from importlib import import_module
+
+    if name in _HOME and name != "train":
+        return getattr(import_module(f"dgmlab.optimus.{_HOME[name]}"), name)
+    try:
+        return import_module(f"dgmlab.optimus.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"dgmlab.optimus.{name}":
+            raise
+        raise AttributeError(f"module 'dgmlab.optimus' has no attribute '{name}'") from None
