@@ -1,0 +1,28 @@
+"""Pictures: they take arrays, sentences and runs, never a model, and return a figure that shows itself in a notebook.
+
+    style       the look, `save_figure`
+    curves      metrics over steps, KL per dimension, rate and distortion, comparisons
+    latent      t-SNE panels, maps and paths of a latent space, analogies
+    timeline    the article's first figure, the three families
+    table       `table(rows, columns)` for notebooks, logs and READMEs
+    words       sentences with the changed words marked
+"""
+
+from dgmlab.viz.curves import (
+    plot_beta_schedule,
+    plot_comparison,
+    plot_kl_per_dim,
+    plot_metric,
+    plot_rate_distortion,
+    plot_training,
+)
+from dgmlab.viz.latent import plot_analogy, plot_latent_grid, plot_map, plot_path, plot_tsne, tsne
+from dgmlab.viz.style import apply, save_figure
+from dgmlab.viz.table import table
+from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
+
+__all__ = [
+    "FAMILIES", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule", "plot_comparison",
+    "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_path", "plot_rate_distortion", "plot_timeline",
+    "plot_training", "plot_tsne", "save_figure", "table", "tsne",
+]
