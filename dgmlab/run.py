@@ -9,6 +9,7 @@ Nothing here imports torch, so that lists, reports and the runner stay light. Ev
 atomically; metrics.jsonl is appended a line at a time, and a half-written last line (a killed process) is ignored.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -52,7 +53,8 @@ def write_json(path, obj):
             os.fsync(file.fileno())
         os.replace(scratch, path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
         raise write_error(path, error) from error
     return path
 

@@ -9,9 +9,10 @@ from dgmlab.config import unknown_name
 
 # layers and widths of encoder and decoder alike; latent and injection are what from_preset takes where nothing is said
 PRESETS = {
-    "tiny": {"layers": 2, "width": 128, "heads": 4, "latent_size": 32, "injection": "both"},
-    "small": {"layers": 4, "width": 256, "heads": 4, "latent_size": 32, "injection": "both"},
-    "paper": {"encoder": "bert-base-cased", "decoder": "gpt2", "latent_size": 32, "injection": "both"},
+    # a pooler that starts at random learns to copy words slowly; the mean of the states gives the latent a short way
+    "tiny": {"layers": 2, "width": 128, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean"},
+    "small": {"layers": 4, "width": 256, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean"},
+    "paper": {"encoder": "bert-base-cased", "decoder": "gpt2", "latent_size": 32, "injection": "both", "pooling": "pooler"},
 }
 
 
@@ -25,6 +26,7 @@ def preset(name):
 def build(cls, name, tokenizers, latent_size=None, injection=None, overrides=()):
     """`Optimus.from_preset`: backbones by `name`, joined with the tokenizers' special ids."""
     row, overrides = preset(name), dict(overrides)
+    pooling = overrides.pop("pooling", None) or row["pooling"]
     if name == "paper":
         encoder = AutoModel.from_pretrained(overrides.pop("encoder", row["encoder"]))
         decoder = build_decoder(name, tokenizers, decoder=overrides.pop("decoder", row["decoder"]))
@@ -35,7 +37,8 @@ def build(cls, name, tokenizers, latent_size=None, injection=None, overrides=())
     if overrides:
         raise TypeError(f"preset '{name}' does not take {', '.join(overrides)}.")
     return cls.from_backbones(encoder, decoder, latent_size=latent_size or row["latent_size"],
-                              injection=injection or row["injection"], **special_ids(tokenizers.decoder))
+                              injection=injection or row["injection"], pooling=pooling,
+                              **special_ids(tokenizers.decoder))
 
 
 def build_decoder(name, tokenizers, dropout=0.1, n_positions=128, decoder=None):

@@ -4,7 +4,6 @@
 results.json. On a GPU server without Jupyter: `python -m dgmlab.optimus.train --help`.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ class TrainConfig:
     decoder: str = "gpt2"  # paper preset: hub name or folder of the decoder
     latent_size: int = 32  # Z [32; 768 for latent manipulation]
     injection: str = "both"  # memory | embedding | both [both]
+    pooling: str = ""  # sentence features: pooler | cls | mean; '' takes the preset's [pooler]
     vocab_size: int = 8000  # BPE vocabulary trained on the corpus; 0 takes whole words (the grammar)
     max_length: int = 64  # longest sentence in tokens; longer ones are dropped
     limit: int = 0  # sentences taken from the training split; 0 takes all
@@ -104,8 +104,8 @@ def train(run, config):
             optimizer.zero_grad(set_to_none=True)
             loss_sum = rec_sum = kl_sum = 0.0
             for micro, weight, last in data.micro_batches(next(batches), config.accumulate):
-                with nullcontext() if last else accelerator.no_sync(wrapped):
-                    with accelerator.autocast():
+                with training.syncing(accelerator, wrapped, last):
+                    with training.autocast(accelerator):
                         logits, posterior = wrapped(micro)
                     terms = elbo(logits, micro.target_ids, posterior.mu, posterior.logvar, beta,
                                  config.free_bits if beta > 0 else 0.0, config.length_weighted)
@@ -151,7 +151,8 @@ def build_model(config, tokenizers):
     else:
         own = ({"encoder": config.encoder, "decoder": config.decoder} if config.size == "paper"
                else {"dropout": config.dropout, "n_positions": config.max_length + 3})  # slot, <bos> or both ends
-        model = Optimus.from_preset(config.size, tokenizers, config.latent_size, config.injection, **own)
+        model = Optimus.from_preset(config.size, tokenizers, config.latent_size, config.injection,
+                                    pooling=config.pooling, **own)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # the reentrant kind would lose the slot
     return model

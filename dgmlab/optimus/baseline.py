@@ -1,0 +1,87 @@
+"""The GPT-2 twin: Optimus's decoder without a latent, trained on the same sentences for the same steps.
+
+A language VAE is worth its latent only beside a language model of the same size, data and steps; this is that model. Its
+likelihood is exact, while Optimus's is a bound, so the comparison never favours the VAE.
+"""
+
+import numpy as np
+import torch
+
+from dgmlab import training
+from dgmlab.optimus.evaluate import LOGITS_BUDGET, likelihood
+from dgmlab.optimus.objective import sentence_nll
+from dgmlab.optimus.presets import build_decoder
+from dgmlab.optimus.source import open_data
+
+
+def train(run, config):
+    """Train the twin of `TrainConfig` in the folder `run`; fields that speak of the latent are not used.
+
+    -> dict: nll, ppl (per predicted token) with its interval, ppl_word, ppl_optimus, bits_per_byte on the test split
+    """
+    accelerator = training.start(config.seed, config.precision)
+    main = accelerator.is_main_process
+    data = open_data(run, config, accelerator)
+    model = build_decoder(config.size, data.tokenizers, config.dropout, config.max_length + 3, config.decoder)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, eps=1e-8, weight_decay=0.0, fused=True)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    parts = {"model": wrapped, "optimizer": optimizer.optimizer, **data.state_parts}
+
+    with training.reported(run, main):
+        first = training.load_state(run, accelerator, parts)
+        progress = training.Progress(run, config.n_steps, first, run.dir.name, show=main)
+        batches = data.batches(first)
+        model.train()
+        for step in range(first, config.n_steps):
+            training.set_lr(optimizer, config.lr * training.warmup_linear(step, config.n_steps, config.warmup))
+            optimizer.zero_grad(set_to_none=True)
+            total = 0.0
+            for micro, weight, last in data.micro_batches(next(batches), config.accumulate):
+                with training.syncing(accelerator, wrapped, last):
+                    with training.autocast(accelerator):
+                        logits = wrapped(micro.decoder_ids, use_cache=False).logits
+                    loss = sentence_nll(logits, micro.target_ids).mean()
+                    accelerator.backward(loss * weight)
+                total += loss.detach() * weight / accelerator.num_processes
+            rec = float(accelerator.reduce(total, "sum"))
+            training.check_finite(step + 1, loss=rec)
+            norm = training.clip(accelerator, wrapped, config.clip, step + 1)
+            optimizer.step()
+
+            done = step + 1
+            if main and (training.every(done, 10, config.n_steps) or done == 1):
+                run.log(done, loss=rec, rec=rec, gradient_norm=norm, lr=optimizer.param_groups[0]["lr"])
+            progress.update(done, rec=rec)
+            if main and training.every(done, config.eval_every, config.n_steps):
+                run.log(done, val_rec=float(exact_nll(model, data.valid, accelerator.autocast).mean()))
+            if training.every(done, config.save_every, config.n_steps):
+                training.save_state(run, done, accelerator, parts)
+        progress.close()
+        if not main:
+            return {}
+        if run.results["metrics"] and (run.dir / "model" / "config.json").exists():
+            return run.results["metrics"]
+        model.eval()
+        model.save_pretrained(run.dir / "model")
+        data.tokenizers.decoder.save_pretrained(run.dir / "model")
+        numbers = likelihood(exact_nll(model, data.test, accelerator.autocast), data.test)
+        run.save_results(numbers)
+        return numbers
+
+
+@torch.no_grad()
+def exact_nll(model, corpus, autocast):
+    """-log p(x) of every sentence in nats (N,), in the corpus's order; the model is left in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    nll = np.empty(len(corpus))
+    order = np.argsort(corpus.lengths, kind="stable")
+    rows_per_batch = max(1, LOGITS_BUDGET // ((int(corpus.lengths.max()) + 1) * model.config.vocab_size))
+    for i in range(0, len(order), rows_per_batch):
+        rows = order[i:i + rows_per_batch]
+        batch = corpus.pair(rows).to(model.device)
+        with autocast():
+            logits = model(batch.decoder_ids, use_cache=False).logits
+        nll[rows] = sentence_nll(logits, batch.target_ids).cpu().numpy()
+    model.train(was_training)
+    return nll
