@@ -15,10 +15,10 @@ PANELS = ("loss", "rec", "kl", "beta", "mi", "au")
 NAMES = {
     "loss": "loss (nats / sentence)", "rec": "reconstruction (nats / sentence)", "kl": "KL (nats / sentence)",
     "beta": "beta, the weight of the KL", "mi": "mutual information (nats)", "au": "active units",
-    "rec_gap": "reconstruction gap (nats)", "ppl": "perplexity", "lr": "learning rate", "grad_norm": "gradient norm",
+    "gap": "reconstruction gap (nats)", "ppl": "perplexity", "lr": "learning rate", "gradient_norm": "gradient norm",
 }
-NOISY = ("loss", "rec", "kl", "grad_norm")  # one batch a value, so smoothing helps; a schedule or a count is drawn as it is
-COLLAPSE_MI = 0.1  # nats; below it, and without an active unit, z says nothing about the sentence
+NOISY = ("loss", "rec", "kl", "gradient_norm")  # one batch a value: smoothing helps; a schedule is drawn as it is
+COLLAPSE_MI = 0.1  # nats; below it, or without an active unit, z says nothing about the sentence
 
 
 class Curve(NamedTuple):
@@ -183,7 +183,7 @@ def collect_training(run, keys=PANELS, smooth=0.0):
     last = {panel.key: float(panel.curves[-1].values[-1]) for panel in panels}
     verdict = ""
     if "mi" in last and "au" in last:
-        gone = last["au"] < 1 and last["mi"] < COLLAPSE_MI
+        gone = last["au"] < 1 or last["mi"] < COLLAPSE_MI
         verdict = f"{'collapsed: z is ignored' if gone else 'alive'} (MI {last['mi']:.2f} nats, {last['au']:.0f} active units)"
     return TrainingInfo(run.name, tuple(panels), verdict)
 
