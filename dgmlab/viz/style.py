@@ -28,6 +28,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P")  # a second palette's worth of labels g
 
 INK, FAINT, PALE, TINT = "#1F2933", "#7B8794", "#E4E7EB", "#F5F7FA"
 MARK, MARK_PALE = "#B4430A", "#FCE8DC"  # what changed, and the paper behind it
+# in a page the colours of Lab's own theme, so that text stays readable in the dark one
+HTML_INK, HTML_FAINT = f"var(--jp-content-font-color1, {INK})", f"var(--jp-content-font-color2, {FAINT})"
+HTML_TINT, HTML_LINE = f"var(--jp-layout-color2, {TINT})", f"var(--jp-border-color2, {PALE})"
 
 RC = {
     "figure.facecolor": "white", "figure.dpi": 120, "savefig.dpi": 120,

@@ -3,7 +3,7 @@
 import html
 from typing import NamedTuple
 
-from dgmlab.viz.style import FAINT, PALE, TINT
+from dgmlab.viz.style import HTML_FAINT, HTML_LINE, HTML_TINT
 
 
 class Table(NamedTuple):
@@ -39,15 +39,15 @@ class Table(NamedTuple):
     def _repr_html_(self):
         def row(cells, tag, back):
             pairs = zip(cells, self.numeric, strict=True)
-            look = f"padding:5px 12px;border:0;border-bottom:1px solid {PALE};vertical-align:top;max-width:38em"
+            look = f"padding:5px 12px;border:0;border-bottom:1px solid {HTML_LINE};vertical-align:top;max-width:38em"
             look += ";white-space:normal"
             inner = "".join(f'<{tag} style="{look};text-align:{"right" if number else "left"}">{html.escape(cell)}</{tag}>'
                             for cell, number in pairs)
             return f'<tr style="background:{back}">{inner}</tr>'
 
-        head = row(self.columns, "th", TINT)
+        head = row(self.columns, "th", HTML_TINT)
         body = "".join(row(cells, "td", "transparent") for cells in self.rows)
-        caption = f'<caption style="text-align:left;color:{FAINT};padding:4px 12px">{html.escape(self.caption)}</caption>'
+        caption = f'<caption style="text-align:left;color:{HTML_FAINT};padding:4px 12px">{html.escape(self.caption)}</caption>'
         return (f'<table style="border-collapse:collapse;font-size:13px;margin:4px 0">{caption if self.caption else ""}'
                 f"<thead>{head}</thead><tbody>{body}</tbody></table>")
 

@@ -23,7 +23,7 @@ from dgmlab.viz.latent import (
     spread_out,
 )
 from dgmlab.viz.words import changed_words, marked_html
-from dgmlab.widgets.parts import METHODS, Codec, StatusLine, method_choice, sentence_box, title
+from dgmlab.widgets.parts import METHODS, Codec, StatusLine, answer_html, method_choice, sentence_box, title
 
 WIDTH, HEIGHT = 720, 480  # of the map, in pixels
 
@@ -130,7 +130,7 @@ class Interpolator:
             mark = ' class="dgmlab-current" aria-current="true"' if here else ""
             rows.append(f'<tr{mark} style="{look}"><td style="padding:3px 14px 3px 10px;color:{style.BLUE}">{row.tau:.2f}</td>'
                         f'<td style="padding:3px 10px">{marked_html(row.words, row.changed)}</td></tr>')
-        look = f"border-collapse:collapse;font-size:14px;line-height:1.5;color:{style.INK}"
+        look = f"border-collapse:collapse;font-size:14px;line-height:1.5;color:{style.HTML_INK}"
         return f'<table class="dgmlab-path" style="{look}">{"".join(rows)}</table>'
 
 
@@ -190,9 +190,7 @@ class Analogy:
         if asked not in self.tries:
             self.tries.append(asked)
         marked = marked_html(*changed_words(self.box_c.value, self.answer))
-        look = f"font-size:15px;padding:6px 10px;color:{style.INK};background:{style.TINT};border-left:3px solid {style.BLUE}"
-        self.result.value = (f'<div style="{look}"><span style="color:{style.FAINT}">is to D&nbsp;</span> '
-                             f'<span class="dgmlab-answer">{marked}</span></div>')
+        self.result.value = answer_html("is to D", marked)
         self.status.say(f"degree = {self.degree.value:.2f}: {self.answer}")
 
     def static(self):
@@ -347,11 +345,12 @@ class LatentMap:
             return ""
         dots = [f'<span style="color:{style.colour(i)};font-size:16px">&#9679;</span> {html.escape(name)}'
                 for i, name in enumerate(self.info.names)]
-        return f'<div style="font-size:13px;color:{style.INK}">{"&emsp;".join(dots)}</div>'
+        return f'<div style="font-size:13px;color:{style.HTML_INK}">{"&emsp;".join(dots)}</div>'
 
     def _neighbours(self):
         rows = "".join(f'<tr><td style="padding:1px 12px 1px 0;color:{style.BLUE};text-align:right">{weight:.0%}</td>'
                        f"<td>{html.escape(self.sentences[i])}</td></tr>"
                        for i, weight in zip(self.place.near, self.place.weights, strict=True))
-        return (f'<div style="font-size:13px;color:{style.FAINT}">mixed from the nearest sentences</div>'
-                f'<table style="font-size:13px;line-height:1.5;color:{style.INK}">{rows}</table>')
+        return (answer_html("here", html.escape(self.place.sentence)) +
+                f'<div style="font-size:13px;color:{style.HTML_FAINT};padding-top:6px">mixed from the nearest sentences</div>'
+                f'<table style="font-size:13px;line-height:1.5;color:{style.HTML_INK}">{rows}</table>')

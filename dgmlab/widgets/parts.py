@@ -23,7 +23,7 @@ class StatusLine:
         self.view.add_class(f"dgmlab-{name}-status")
 
     def say(self, text):
-        self._show(text, False, style.FAINT)
+        self._show(text, False, style.HTML_FAINT)
 
     def fail(self, error):
         """Type and first line of an exception; the widget keeps what it showed before."""
@@ -78,5 +78,13 @@ def sentence_box(description, value):
     return ipw.Text(value=value, description=description, continuous_update=False, layout=ipw.Layout(width="98%"))
 
 
+def answer_html(label, marked):
+    """A decoded sentence set apart from the rest. marked: HTML, already escaped."""
+    look = (f"font-size:15px;line-height:1.6;padding:6px 10px;color:{style.HTML_INK};background:{style.HTML_TINT};"
+            f"border-left:3px solid {style.BLUE}")
+    return (f'<div style="{look}"><span style="color:{style.HTML_FAINT}">{label}&ensp;</span>'
+            f'<span class="dgmlab-answer">{marked}</span></div>')
+
+
 def title(text):
-    return ipw.HTML(f'<div style="font-weight:600;font-size:14px;color:{style.INK}">{html.escape(text)}</div>')
+    return ipw.HTML(f'<div style="font-weight:600;font-size:14px;color:{style.HTML_INK}">{html.escape(text)}</div>')
