@@ -95,7 +95,8 @@ def server(tmp_path_factory, chromium):
         port = probe.getsockname()[1]
     token, log = secrets.token_hex(16), folder / "server.log"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
-               "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", "--allow-root", f"--ServerApp.root_dir={root}"]
+               "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", "--allow-root",
+               f"--ServerApp.root_dir={root}"]
     with open(log, "w") as output:
         process = subprocess.Popen(command, env=jupyter_environment(folder), cwd=root, stdout=output, stderr=output)
     try:
