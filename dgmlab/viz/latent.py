@@ -11,6 +11,7 @@ from dgmlab.viz import style
 from dgmlab.viz.words import break_lines, break_plain, changed_words, draw_words, text_sheet
 
 NEIGHBOURS = 10
+SERIAL_BELOW = 5000  # points; larger maps use every core
 
 
 class TsnePanel(NamedTuple):
@@ -77,6 +78,7 @@ def tsne(features, seed=0, perplexity=30.0):
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     features = np.asarray(features, dtype=np.float64)
     if features.ndim != 2 or len(features) < 4:
@@ -92,7 +94,9 @@ def tsne(features, seed=0, perplexity=30.0):
     start = "pca" if features.shape[1] >= 2 and features.std(axis=0).max() > 1e-9 else "random"
     perplexity = min(float(perplexity), (len(features) - 1) / 3)
     model = TSNE(2, perplexity=perplexity, init=start, random_state=seed, learning_rate="auto")
-    return model.fit_transform(features).astype(float)
+    # on a busy machine, threads that wait for each other at every small step cost ten times what they save
+    with threadpool_limits(1 if len(features) < SERIAL_BELOW else None):
+        return model.fit_transform(features).astype(float)
 
 
 def knn_accuracy(features, labels, k=NEIGHBOURS):
