@@ -63,3 +63,9 @@ def differences(old, new):
         if a != b:
             found.append(f"{key}: {'(absent)' if a is missing else repr(a)} -> {'(absent)' if b is missing else repr(b)}")
     return found
+
+
+def from_namespace(cls, namespace):
+    """`from_params` on those names of a notebook's globals (or any dict) that are fields of `cls`."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    return from_params(cls, {name: value for name, value in namespace.items() if name in fields})

@@ -335,9 +335,9 @@ def _set_random_state(state):
 
 
 class Progress:
-    """A bar in JupyterLab; headless (under the runner, or without a terminal) a printed line every few seconds.
+    """A bar in JupyterLab or a terminal; in a log, a printed line every few seconds; under the runner, nothing.
 
-    Either way status.json says how far the run is. Only the main process shows anything.
+    Either way status.json says how far the run is (the runner prints that). Only the main process shows anything.
     """
 
     def __init__(self, run, n_steps, start_step=0, title="", seconds=5.0, show=True):
@@ -359,7 +359,7 @@ class Progress:
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
             self.bar.set_postfix_str(line, refresh=False)
-        elif now - self.last_shown >= self.seconds or step == self.n_steps:
+        elif not supervised() and (now - self.last_shown >= self.seconds or step == self.n_steps):
             rate = (step - self.first) / max(now - self.began, 1e-9)
             left = (self.n_steps - step) / rate if rate > 0 else float("nan")
             print(f"{self.title} {step}/{self.n_steps}  {line}  {rate:.1f} steps/s  {left:.0f} s left", flush=True)
@@ -373,11 +373,14 @@ class Progress:
             self.bar.close()
 
 
+def supervised():
+    """True under the runner, which reads status.json and prints it."""
+    return bool(os.environ.get("DGMLAB_RUN"))
+
+
 def headless():
     """True where a moving bar would only spoil a log: under the runner, or with standard error going to a file."""
-    if os.environ.get("DGMLAB_RUN"):
-        return True
-    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
+    return supervised() or ("ipykernel" not in sys.modules and not sys.stderr.isatty())
 
 
 @contextlib.contextmanager

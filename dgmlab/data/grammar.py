@@ -276,3 +276,15 @@ def analogy_tries(n, seed=0, parts=("valid", "test")):
         if differs & set(FACTORS) and differs & set(SLOTS):
             tries.append(Try(a, change(a, factor, new), c, change(c, factor, new), factor))
     return tries
+
+
+def score_analogies(tries, answers):
+    """Share of `answers` (N str) whose five factors are all right: the intended one changed, the others kept.
+
+    -> dict: one share per factor, "all" over all tries, and "exact" where the lexical choices are right too
+    """
+    right = np.array([parse(y) is not None and factors(y) == factors(one.d) for one, y in zip(tries, answers, strict=True)])
+    asked = np.array([one.factor for one in tries])
+    shares = {name: float(right[asked == name].mean()) for name in FACTORS if (asked == name).any()}
+    exact = float(np.mean([y == one.d for one, y in zip(tries, answers, strict=True)]))
+    return {**shares, "all": float(right.mean()), "exact": exact}

@@ -39,7 +39,7 @@ def train(run, config):
             for micro, weight, last in data.micro_batches(next(batches), config.accumulate):
                 with training.syncing(accelerator, wrapped, last):
                     with training.autocast(accelerator):
-                        logits = wrapped(micro.decoder_ids, use_cache=False).logits
+                        logits = wrapped(micro.decoder_ids, attention_mask=whole(micro.decoder_ids), use_cache=False).logits
                     loss = sentence_nll(logits, micro.target_ids).mean()
                     accelerator.backward(loss * weight)
                 total += loss.detach() * weight / accelerator.num_processes
@@ -69,6 +69,11 @@ def train(run, config):
         return numbers
 
 
+def whole(ids):
+    """The mask that hides nothing: right padding needs none under a causal mask, and its targets are ignored."""
+    return torch.ones_like(ids)
+
+
 @torch.no_grad()
 def exact_nll(model, corpus, autocast):
     """-log p(x) of every sentence in nats (N,), in the corpus's order; the model is left in the mode it was in."""
@@ -81,7 +86,7 @@ def exact_nll(model, corpus, autocast):
         rows = order[i:i + rows_per_batch]
         batch = corpus.pair(rows).to(model.device)
         with autocast():
-            logits = model(batch.decoder_ids, use_cache=False).logits
+            logits = model(batch.decoder_ids, attention_mask=whole(batch.decoder_ids), use_cache=False).logits
         nll[rows] = sentence_nll(logits, batch.target_ids).cpu().numpy()
     model.train(was_training)
     return nll

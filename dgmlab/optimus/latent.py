@@ -8,6 +8,8 @@ import torch
 
 from dgmlab.config import unknown_name
 from dgmlab.optimus.data import Corpus, check_length
+from dgmlab.optimus.evaluate import encode_corpus
+from dgmlab.optimus.objective import kl_divergence
 
 # `generate` arguments of each way to choose words; sampling is the original's default, greedy is ours
 DECODING = {
@@ -113,3 +115,10 @@ def random_walk(z, n, step=0.5, seed=0):
         norm = np.linalg.norm(moved)
         points.append(moved * min(1.0, radius / norm) if norm > 0 else moved)
     return np.stack(points)
+
+
+def kl_per_dim(model, tokenizers, sentences):
+    """KL of each latent dimension in nats, averaged over `sentences` -> (Z,) float32."""
+    with torch.no_grad():
+        mu, logvar = encode_corpus(model, Corpus(sentences, tokenizers, model.max_length - 1))
+    return kl_divergence(torch.from_numpy(mu), torch.from_numpy(logvar)).mean(0).numpy()
