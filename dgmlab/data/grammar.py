@@ -1,17 +1,17 @@
 """The embedded default corpus: a grammar of English sentences whose factors and entropy are known exactly.
 
     this kind cat chases the mouse happily .          number singular, tense present, topic animals,
-    will these cruel chefs cook the soup sadly ?      sentiment positive / negative, mood statement / question
+    so these cruel chefs will cook the soup sadly ?   sentiment positive / negative, mood statement / question
 
 A sentence is drawn by choosing five independent FACTORS (uniform) and five lexical SLOTS (not uniform, see CHOICE_PROBS):
 
-    statement   this|these ADJECTIVE SUBJECT [will] VERB the OBJECT ADVERB .
-    question    did|does|do|will this|these ADJECTIVE SUBJECT VERB the OBJECT ADVERB ?
+    statement      this|these ADJECTIVE SUBJECT [will] VERB the OBJECT ADVERB .
+    question    so this|these ADJECTIVE SUBJECT [will] VERB the OBJECT ADVERB ?      (a declarative question)
 
 The map from choices to sentences is injective: there are exactly 31,104 derivations and 31,104 distinct sentences (a test
-lists them), of 8 or 9 words, over a vocabulary of 88. The entropy of the choices is therefore the entropy of the sentences,
+lists them), of 8 to 10 words, over a vocabulary of 86. The entropy of the choices is therefore the entropy of the sentences,
 10.07 nats, and no model can have a lower expected negative log-likelihood than `entropy()` or a lower perplexity than
-`perplexity()` (2.83 per predicted token). Negation is left out on purpose: "did not" would hide the tense of the verb.
+`perplexity()` (2.78 per predicted token). Negation is left out on purpose: "did not" would hide the tense of the verb.
 
 Held-out sentences: every sentence belongs for good to `train` (90 %), `valid` (5 %) or `test` (5 %), by a hash of its letters.
 Training on `train` sees p(x) / 0.90, which has an entropy 0.1 nats lower than the grammar's; a model that generalises gives
@@ -133,11 +133,10 @@ def _sentence(choice):
         SUBJECTS[topic][choice["subject"]][plural],
     ]
     rest = ["the", OBJECTS[topic][choice["object"]], ADVERBS[choice["sentiment"]][choice["adverb"]]]
-    if question:
-        auxiliary = {"past": "did", "present": "do" if plural else "does", "future": "will"}[tense]
-        return " ".join([auxiliary, *subject, base, *rest, "?"])
     verb = {"past": [past], "present": [base if plural else third_person], "future": ["will", base]}[tense]
-    return " ".join([*subject, *verb, *rest, "."])
+    clause = [*subject, *verb, *rest]
+    # a declarative question: with did / does / do in front, the mood would change how number and tense are spelt
+    return " ".join(["so", *clause, "?"] if question else [*clause, "."])
 
 
 @functools.cache
@@ -158,7 +157,7 @@ def sentences():
 
 
 def vocabulary():
-    """All words of the grammar, sorted. -> list of 88 str"""
+    """All words of the grammar, sorted. -> list of 86 str"""
     return sorted({word for sentence in _table() for word in sentence.split()})
 
 
@@ -195,8 +194,8 @@ def entropy():
 
 
 def mean_length():
-    """Exact expected number of words: 9 with an auxiliary, 8 without (statements in the past or the present). -> float"""
-    return 9 - 1 / 2 * 2 / 3
+    """Exact expected number of words: 8, one more in half of them (`so`) and in a third (`will`). -> float"""
+    return 8 + 1 / 2 + 1 / 3
 
 
 def perplexity(sentences=None):

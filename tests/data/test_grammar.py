@@ -22,8 +22,8 @@ def test_every_derivation_gives_its_own_sentence():
 
 
 def test_vocabulary_and_lengths_are_as_documented():
-    assert len(grammar.vocabulary()) == 88
-    assert {len(sentence.split()) for sentence in grammar.sentences()} == {8, 9}
+    assert len(grammar.vocabulary()) == 86
+    assert {len(sentence.split()) for sentence in grammar.sentences()} == {8, 9, 10}
 
 
 def test_probabilities_sum_to_one_and_give_the_stated_entropy():
@@ -58,12 +58,12 @@ def test_other_sentences_are_outside_the_grammar(sentence):
 
 def test_agreement_in_sentences_written_by_hand():
     plural = {"number": "plural", "tense": "future", "topic": "food", "sentiment": "positive", "mood": "question"}
-    assert grammar.render(plural) == "will these kind chefs cook the soup happily ?"
+    assert grammar.render(plural) == "so these kind chefs will cook the soup happily ?"
     base = dict(plural, number="singular", topic="sport", sentiment="negative")
     slots = {"subject": 1, "verb": 1, "object": 3, "adjective": 2, "adverb": 1}
-    assert grammar.render(base, slots) == "will this lazy captain lose the cup nervously ?"
-    assert grammar.render(dict(base, tense="past"), slots) == "did this lazy captain lose the cup nervously ?"
-    assert grammar.render(dict(base, tense="present"), slots) == "does this lazy captain lose the cup nervously ?"
+    assert grammar.render(base, slots) == "so this lazy captain will lose the cup nervously ?"
+    assert grammar.render(dict(base, tense="past"), slots) == "so this lazy captain lost the cup nervously ?"
+    assert grammar.render(dict(base, tense="present"), slots) == "so this lazy captain loses the cup nervously ?"
     statement = dict(base, mood="statement")
     assert grammar.render(dict(statement, tense="past"), slots) == "this lazy captain lost the cup nervously ."
     assert grammar.render(dict(statement, tense="present"), slots) == "this lazy captain loses the cup nervously ."
@@ -137,7 +137,7 @@ def test_analogy_tries_have_one_right_answer():
 
 
 def test_labels_index_the_values_of_a_factor():
-    sentences = ["this kind cat chased the mouse happily .", "will these cruel cats chase the mouse sadly ?"]
+    sentences = ["this kind cat chased the mouse happily .", "so these cruel cats will chase the mouse sadly ?"]
     assert grammar.labels(sentences, "tense").tolist() == [0, 2]
     assert grammar.labels(sentences, "number").tolist() == [0, 1]
     assert grammar.labels(sentences, "tense").dtype == np.int64
