@@ -189,7 +189,8 @@ def step():
     ratio = statistics.median(ratios)
     low, high = np.quantile(ratios, [0.1, 0.9])
     return [Result("training step, batch of 64", "Optimus", "encoder step + GPT-2 step", statistics.median(a),
-                   statistics.median(b), ratio, float(low), float(high), "<= 1.1", ratio <= 1.1, f"precision {accelerator.mixed_precision}")]
+                   statistics.median(b), ratio, float(low), float(high), "<= 1.1", ratio <= 1.1,
+                   f"mixed precision: {accelerator.mixed_precision}")]
 
 
 BENCHMARKS = {"generation": generation, "iw": iw, "step": step}

@@ -121,7 +121,7 @@ def test_parts_hold_the_documented_share_of_probability():
 def test_perplexity_counts_words_and_one_end_of_sentence():
     sentence = "this kind cat watched the mouse happily ."
     assert grammar.perplexity([sentence]) == pytest.approx(math.exp(-grammar.log_prob(sentence) / 9))
-    assert grammar.perplexity() == pytest.approx(math.exp(grammar.entropy() / (26 / 3 + 1)))
+    assert grammar.perplexity() == pytest.approx(math.exp(grammar.entropy() / (53 / 6 + 1)))
 
 
 def test_analogy_tries_have_one_right_answer():

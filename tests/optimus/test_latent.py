@@ -75,7 +75,8 @@ def test_every_decoding_method_gives_sentences_and_leaves_the_random_state(codec
 
 def test_a_prompt_begins_every_sentence(codec):
     model, tokenizers = codec
-    assert all(text.startswith("this cat") for text in decode_latents(model, tokenizers, sample_prior(2, 4), prompt="this cat"))
+    texts = decode_latents(model, tokenizers, sample_prior(2, 4), prompt="this cat")
+    assert all(text.startswith("this cat") for text in texts)
     with pytest.raises(KeyError, match="no decoding method is called 'gready'. Did you mean 'greedy'"):
         decode_latents(model, tokenizers, sample_prior(1, 4), "gready")
 
