@@ -135,6 +135,13 @@ def _ids(tokenizer, sentences):
     return tokenizer(sentences, add_special_tokens=False)["input_ids"] if sentences else []
 
 
+def to_text(tokenizer, rows):
+    """Sentences of generated ids (N, T): bos, eos and pad are dropped, `<unk>` is a word like any other -> list of N str"""
+    hidden = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    texts = tokenizer.batch_decode([[i for i in row if i not in hidden] for row in torch.as_tensor(rows).tolist()])
+    return [" ".join(text.replace(SPECIALS["unk_token"], f" {SPECIALS['unk_token']} ").split()) for text in texts]
+
+
 def check_length(sentences, tokenizers, max_length):
     """ValueError naming the first sentence that the model cannot hold."""
     for sentence, ids in zip(sentences, _ids(tokenizers.decoder, list(sentences)), strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dgmlab.config import unknown_name
-from dgmlab.optimus.data import Corpus, check_length
+from dgmlab.optimus.data import Corpus, check_length, to_text
 from dgmlab.optimus.evaluate import encode_corpus
 from dgmlab.optimus.objective import kl_divergence
 
@@ -56,8 +56,8 @@ def decode_latents(model, tokenizers, z, method="greedy", max_new_tokens=64, pro
             ids = torch.tensor([start] * len(latent), device=model.device)
             out = model.generate(ids, attention_mask=torch.ones_like(ids), latent=latent.to(model.device),
                                  max_new_tokens=limit, **DECODING[method])
-            texts += tokenizer.batch_decode(out, skip_special_tokens=True)
-    return [text.strip() for text in texts]
+            texts += to_text(tokenizer, out)
+    return texts
 
 
 def interpolate(z_a, z_b, n, kind="linear"):

@@ -22,15 +22,16 @@ def trained():
     torch.manual_seed(0)
     model = Optimus.from_preset("tiny", corpus.tokenizers, latent_size=2)
     with torch.no_grad():
-        for name in ("to_posterior", "to_memory", "to_embedding"):
-            getattr(model, name).weight.normal_(std=0.3)
+        model.to_posterior.weight.normal_(std=0.03)  # near the prior, so that the importance weights are mild
+        for name in ("to_memory", "to_embedding"):
+            getattr(model, name).weight.normal_(std=0.2)
     return model.eval(), corpus
 
 
 @torch.no_grad()
 def by_quadrature(model, corpus, row):
     """log p(x) of one sentence as the integral over z in two dimensions, on a grid, in float64."""
-    line = torch.linspace(-6, 6, 81)
+    line = torch.linspace(-4.5, 4.5, 37)
     z = torch.cartesian_prod(line, line)
     batch = corpus.pair([row])
     losses = torch.cat([sentence_nll(model(batch.decoder_ids.expand(len(part), -1), latent=part).logits,
@@ -41,18 +42,17 @@ def by_quadrature(model, corpus, row):
 
 def test_bound_approaches_the_integral(trained):
     model, corpus = trained
-    result = importance_weighted_nll(model, corpus, n_samples=2000)
-    for row in range(3):
+    result = importance_weighted_nll(model, corpus, n_samples=1000)
+    for row in range(2):
         assert result.nll[row] == pytest.approx(-by_quadrature(model, corpus, row), abs=0.05)
 
 
 def test_bound_tightens_with_samples_and_starts_at_the_elbo(trained):
     model, corpus = trained
-    bounds = [importance_weighted_nll(model, corpus, n_samples=k).nll.mean() for k in (1, 10, 200)]
-    assert bounds[0] > bounds[1] > bounds[2]
-    one = importance_weighted_nll(model, corpus, n_samples=400)
-    assert one.elbo.mean() > one.nll.mean()
-    assert np.allclose(one.elbo, one.rec + one.kl)
+    loose = np.mean([importance_weighted_nll(model, corpus, n_samples=2, seed=seed).nll.mean() for seed in range(8)])
+    tight = importance_weighted_nll(model, corpus, n_samples=64)
+    assert tight.elbo.mean() > loose > tight.nll.mean()
+    assert np.allclose(tight.elbo, tight.rec + tight.kl)
 
 
 def test_batched_evaluation_equals_one_sentence_at_a_time(trained, monkeypatch):
