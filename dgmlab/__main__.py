@@ -1,0 +1,5 @@
+"""`python -m dgmlab ...` is `dgmlab ...`."""
+
+from dgmlab.cli import main
+
+main()
