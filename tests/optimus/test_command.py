@@ -1,0 +1,37 @@
+"""Training from a shell, without a notebook."""
+
+import json
+import subprocess
+import sys
+
+SMALLEST = ["vocab_size=0", "max_length=16", "limit=64", "n_steps=3", "batch_size=8", "n_watch=8", "n_eval=8", "iw_samples=2",
+            "latent_size=4", "precision=fp32"]
+
+
+def call(*words):
+    command = [sys.executable, "-m", "dgmlab.optimus", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+def test_training_from_a_shell_with_a_recipe(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("parameters:\n  data: grammar\n  lr: 1e-3\n  twin: false\n")
+    options = [word for pair in SMALLEST for word in ("-p", pair)]
+    done = call(tmp_path / "run", "-f", recipe, *options)
+    assert done.returncode == 0, done.stderr
+    assert "ppl_iw2" in done.stdout
+    params = json.loads((tmp_path / "run" / "params.json").read_text())
+    assert params["lr"] == 1e-3 and params["n_steps"] == 3
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
+    twin = call(tmp_path / "twin", "--twin", *options)
+    assert twin.returncode == 0 and "ppl_word" in twin.stdout
+
+
+def test_mistakes_are_one_line(tmp_path):
+    for words, expected in ((["-p", "free_bit=1"], "no field of TrainConfig is called 'free_bit'. Did you mean 'free_bits'?"),
+                            (["-p", "n_steps=many"], "parameter 'n_steps' must be int, found 'many'"),
+                            (["-p", "data=nowhere"], "nowhere"),
+                            (["-p", "size=huge", "-p", "vocab_size=0"], "no preset of Optimus is called 'huge'")):
+        done = call(tmp_path / "run", *words)
+        assert done.returncode == 2 and expected in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
