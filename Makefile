@@ -28,6 +28,9 @@ PYTEST := -m pytest tests notebooks -n 2 --dist loadfile --no-loadscope-reorder 
 	--nbval-lax --nbval-current-env --nbval-cell-timeout=300
 LOCK := uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-annotate --constraint - -o constraints.txt
 
+# uv leaves compiling to the first import; with this set, every import of torch and transformers would compile again (7 s).
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test lab lock setup install clean
 
 help:

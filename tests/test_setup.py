@@ -21,7 +21,7 @@ LOCK_TEXT = (ROOT / "constraints.txt").read_text()
 
 STAND_IN = """#!/bin/sh
 # a Python that only writes down what it is asked for
-echo "$0 $* [find-links=$UV_FIND_LINKS]" >> "{log}"
+echo "$0 $* [find-links=$UV_FIND_LINKS] [no-bytecode=$PYTHONDONTWRITEBYTECODE]" >> "{log}"
 case "$*" in
     *"-m venv"*) for folder; do :; done; mkdir -p "$folder/bin"; touch "$folder/pyvenv.cfg"; cp "$0" "$folder/bin/python" ;;
     *"-m pip install"*" uv") exit {uv_exit} ;;
@@ -191,6 +191,15 @@ def test_targets_run_what_the_readme_says(checkout):
     lock = make(checkout, "-n", "lock", DGMLAB_VENV="/v").stdout
     assert "echo 'torch==2.13.0' | env -u UV_FIND_LINKS -u PIP_FIND_LINKS" in lock
     assert "jupyterlab notebooks" in make(checkout, "-n", "lab", DGMLAB_VENV="/v").stdout
+
+
+def test_make_test_sets_up_then_checks_style_then_runs_pytest_on_compiled_modules(checkout):
+    _, log = stand_in(checkout)
+    done = make(checkout, "test", PYTHON="./python-stand-in", PYTHONDONTWRITEBYTECODE="1", ARGS="-k elbo")
+    assert done.returncode == 0, done.stderr
+    style, tests = log.read_text().splitlines()[-2:]
+    assert len(installs(log)) == 1 and "-m ruff check" in style and "-m pytest tests notebooks" in tests and "-k elbo" in tests
+    assert "[no-bytecode=]" in tests, "every process would compile torch and transformers again"
 
 
 def test_clean_keeps_runs_and_data(checkout):
