@@ -28,10 +28,10 @@ def test_training_from_a_shell_with_a_recipe(tmp_path):
 
 
 def test_mistakes_are_one_line(tmp_path):
-    for words, expected in ((["-p", "free_bit=1"], "no field of TrainConfig is called 'free_bit'. Did you mean 'free_bits'?"),
-                            (["-p", "n_steps=many"], "parameter 'n_steps' must be int, found 'many'"),
-                            (["-p", "data=nowhere"], "nowhere"),
-                            (["-p", "size=huge", "-p", "vocab_size=0"], "no preset of Optimus is called 'huge'")):
-        done = call(tmp_path / "run", *words)
+    for i, (words, expected) in enumerate(((["-p", "free_bit=1"], "no field of TrainConfig is called 'free_bit'. Did you mean 'free_bits'?"),
+                                          (["-p", "n_steps=many"], "parameter 'n_steps' must be int, found 'many'"),
+                                          (["-p", "data=nowhere"], "nowhere"),
+                                          (["-p", "size=huge", "-p", "vocab_size=0"], "no preset of Optimus is called 'huge'"))):
+        done = call(tmp_path / str(i), *words)
         assert done.returncode == 2 and expected in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
