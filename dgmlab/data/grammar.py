@@ -11,7 +11,7 @@ A sentence is drawn by choosing five independent FACTORS (uniform) and five lexi
 The map from choices to sentences is injective: there are exactly 31,104 derivations and 31,104 distinct sentences (a test
 lists them), of 8 to 10 words, over a vocabulary of 78. The entropy of the choices is therefore the entropy of the sentences,
 10.07 nats, and no model can have a lower expected negative log-likelihood than `entropy()` or a lower perplexity than
-`perplexity()` (2.69 per predicted token). Agreement and negation are left out on purpose: they spell one factor in several ways.
+`perplexity()` (2.69 per predicted token). Agreement and negation are left out on purpose: they spell a factor in several ways.
 
 Held-out sentences: every sentence belongs for good to `train` (90 %), `valid` (5 %) or `test` (5 %), by a hash of its letters.
 Training on `train` sees p(x) / 0.90, which has an entropy 0.1 nats lower than the grammar's; a model that generalises gives
