@@ -185,8 +185,8 @@ DATASETS = {
             "lijuncen/Sentiment-and-Style-Transfer/14a48fa3f49a5d0020083830901037a4640deab4/data/yelp",
             YELP, "Shen et al. 2017, Style Transfer from Non-Parallel Text by Cross-Alignment; references of Li et al. 2018",
             "At most 15 words; .0 negative, .1 positive. To be put in by hand: sentiment.train.{0,1}, here cut from the dev "
-            "and test files of shentianxiao/language-style-transfer (data/yelp) minus all sentences of dev, test and references "
-            "here; reference.{0,1}, the source's without spaces at line ends. The official train files are read too, but differ.",
+            "and test files of shentianxiao/language-style-transfer (data/yelp) minus all sentences of dev, test, reference "
+            "here; reference.{0,1}, the source's without spaces at line ends. Official train files are read too, but differ.",
         ),
         Dataset(
             "yelp15", (), YELP,

@@ -115,7 +115,7 @@ def _part(parts, split, percent, name, limit=None):
     parts  dict split -> function () -> Rows
     """
     if split not in parts and "train" not in parts:
-        raise FileNotFoundError(f"'{name}' has neither split '{split}' nor a train part to cut it from; found {', '.join(parts)}")
+        raise FileNotFoundError(f"'{name}' has no split '{split}', nor a train part to cut it from; found {', '.join(parts)}.")
     keep = {split}
     if split in parts:
         keep = set(ALIASES) - ({"valid", "test"} - set(parts) if split == "train" else set())
