@@ -40,12 +40,13 @@ def execute(notebook, folder, parameters, progress):
     papermill_engines.register("dgmlab", Engine)
     for attempt in range(1, KERNEL_ATTEMPTS + 1):
         try:
-            with tempfile.TemporaryDirectory(prefix="dgmlab-") as sockets:
+            # what the kernel process itself says (aborts, its own tracebacks) is kept, and stays off the console
+            with tempfile.TemporaryDirectory(prefix="dgmlab-") as sockets, open(folder / "kernel.log", "wb") as log:
                 papermill.execute_notebook(
                     str(notebook), str(folder / "notebook.ipynb"), parameters=parameters,
                     engine_name="dgmlab", kernel_name="python3", language="python", cwd=str(notebook.parent),
                     progress_bar=False, stdout_file=progress, stderr_file=progress,
-                    kernel_manager_class=_kernel_manager(_kernel_environment(folder), sockets),
+                    kernel_manager_class=_kernel_manager(_kernel_environment(folder), sockets, log),
                 )
             return None
         except papermill.PapermillExecutionError as error:
@@ -54,7 +55,9 @@ def execute(notebook, folder, parameters, progress):
             if isinstance(error, OSError) and error.errno is not None:
                 raise write_error(folder / "notebook.ipynb", error) from error
             if progress.cell is not None:
-                return progress.describe_current(type(error).__name__, f"the kernel died ({error}); out of memory?")
+                last = (folder / "kernel.log").read_text(errors="replace").strip().split("\n")[-1]
+                why = f"it said: {last}" if last else "out of memory?"
+                return progress.describe_current(type(error).__name__, f"the kernel died ({error}); {why}")
             if attempt == KERNEL_ATTEMPTS:
                 raise OSError(f"the Jupyter kernel did not start in {attempt} attempts ({error}). "
                               "Check `python -m ipykernel --version` and `dgmlab doctor`.") from error
@@ -70,8 +73,8 @@ def _kernel_environment(folder):
     return env
 
 
-def _kernel_manager(env, sockets):
-    """An AsyncKernelManager class over ipc whose kernels get `env`; its sockets lie in the short folder `sockets`."""
+def _kernel_manager(env, sockets, log):
+    """An AsyncKernelManager class over ipc: kernels get `env` and write to `log`; `sockets` is a folder of a short name."""
     from jupyter_client.manager import AsyncKernelManager
 
     class IpcKernelManager(AsyncKernelManager):
@@ -80,7 +83,7 @@ def _kernel_manager(env, sockets):
             super().__init__(transport="ipc", connection_file=str(Path(sockets) / "kernel.json"), **options)
 
         async def start_kernel(self, **options):
-            return await super().start_kernel(**{**options, "env": {**os.environ, **env}})
+            return await super().start_kernel(**{**options, "env": {**os.environ, **env}, "stdout": log, "stderr": log})
 
     return IpcKernelManager
 
