@@ -6,7 +6,7 @@ A map of the house; imports go down the list, never up.
     viz/ widgets/ report     pictures: take arrays, paths, callables and Run objects, never a model
     optimus/                 one folder per paper; they never import each other
     data/ metrics/           corpora and numbers; know no system
-    run config training      bookkeeping: a run is a folder, a config is a frozen dataclass
+    run config training checkpoint    bookkeeping: a run is a folder, a config is a frozen dataclass
     notebooks sweep          the headless runner, and grids of runs
 
 `import dgmlab` imports nothing heavy; ask for the module you need, e.g. `from dgmlab.optimus import Optimus`.

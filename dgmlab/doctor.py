@@ -18,6 +18,8 @@ FREE_GB = 5
 
 
 class Check(NamedTuple):
+    """One line of the report: state (ok, note or problem), what was looked at, and what was found."""
+
     state: str  # ok | note | bad; only `bad` makes `dgmlab doctor` fail
     name: str
     found: str
@@ -37,6 +39,7 @@ def examine(lock=None):
 
 
 def check_python():
+    """Whether this Python is new enough."""
     found = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info < LOWEST_PYTHON:
         return Check("bad", "python", found, "dgmlab needs Python 3.11 or newer; make a new environment with it.")
@@ -82,6 +85,7 @@ def check_devices():
 
 
 def check_memory():
+    """Total and unused memory of the machine."""
     try:
         pages = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_AVPHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -91,6 +95,7 @@ def check_memory():
 
 
 def check_disk(folder):
+    """Free space where the runs go."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 1e9
@@ -101,6 +106,7 @@ def check_disk(folder):
 
 
 def check_writable(folder):
+    """Whether a run can be written there."""
     probe = folder / f".dgmlab-probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

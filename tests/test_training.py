@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from dgmlab import training
+from dgmlab import checkpoint, training
 from dgmlab.optimus.train import TrainConfig, train
 from dgmlab.run import Run
 
@@ -131,8 +131,9 @@ def test_full_disk_is_one_line_and_leaves_the_older_checkpoint(uninterrupted, tm
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        real = training.save_file
-        patch.setattr(training, "save_file", lambda tensors, path: full() if "00000014" in str(path) else real(tensors, path))
+        real = checkpoint.save_file
+        patch.setattr(checkpoint, "save_file",
+                      lambda tensors, path: full() if "00000014" in str(path) else real(tensors, path))
         with pytest.raises(OSError, match="cannot write .*step-00000014: No space left on device. Free some space"):
             train_here(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000007"]
@@ -153,19 +154,19 @@ def test_checkpoint_tree_round_trips_types_and_tied_tensors(tmp_path):
     weight = torch.randn(3, 2)
     state = {"tied": [weight, weight], 3: (1, 2.5, None, "x"), "empty": torch.zeros(0), "flag": True}
     state["half"] = weight.bfloat16()
-    training._write_part(tmp_path, "part", state)
-    back = training._read_part(tmp_path, "part")
+    checkpoint._write_part(tmp_path, "part", state)
+    back = checkpoint._read_part(tmp_path, "part")
     assert back[3] == (1, 2.5, None, "x") and back["flag"] is True and back["empty"].shape == (0,)
     assert torch.equal(back["tied"][0], weight) and torch.equal(back["half"], weight.bfloat16())
     assert (tmp_path / "part.safetensors").stat().st_size < 500  # the tied tensor is stored once
     with pytest.raises(TypeError, match="a checkpoint holds tensors, numbers"):
-        training._write_part(tmp_path, "bad", {"x": object()})
+        checkpoint._write_part(tmp_path, "bad", {"x": object()})
 
 
 def test_random_states_of_all_generators_are_restored():
-    state = training._random_state()
+    state = checkpoint._random_state()
     first = random.random(), np.random.rand(), torch.rand(1).item()
-    training._set_random_state(state)
+    checkpoint._set_random_state(state)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
 
 

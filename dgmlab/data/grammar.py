@@ -1,17 +1,17 @@
 """The embedded default corpus: a grammar of English sentences whose factors and entropy are known exactly.
 
-    this kind cat chased the mouse happily .          number singular / plural, tense past / future / conditional, topic,
-    so these cruel chefs will cook the soup sadly ?   sentiment positive / negative, mood statement / question
+    this kind cat chased the mouse happily yesterday .       number singular / plural, tense past / future / conditional,
+    so these cruel chefs will cook the soup sadly tomorrow ? topic, sentiment positive / negative, mood statement / question
 
 A sentence is drawn by choosing five independent FACTORS (uniform) and five lexical SLOTS (not uniform, see CHOICE_PROBS):
 
-    statement      this|these ADJECTIVE SUBJECT [will|would] VERB the OBJECT ADVERB .
-    question    so this|these ADJECTIVE SUBJECT [will|would] VERB the OBJECT ADVERB ?      (a declarative question)
+    statement      this|these ADJECTIVE SUBJECT [will|would] VERB the OBJECT ADVERB WHEN .
+    question    so this|these ADJECTIVE SUBJECT [will|would] VERB the OBJECT ADVERB WHEN ?   (a declarative question)
 
 The map from choices to sentences is injective: there are exactly 31,104 derivations and 31,104 distinct sentences (a test
-lists them), of 8 to 10 words, over a vocabulary of 78. The entropy of the choices is therefore the entropy of the sentences,
+lists them), of 9 to 11 words, over a vocabulary of 81. The entropy of the choices is therefore the entropy of the sentences,
 10.07 nats, and no model can have a lower expected negative log-likelihood than `entropy()` or a lower perplexity than
-`perplexity()` (2.69 per predicted token). Agreement and negation are left out on purpose: they spell a factor in several ways.
+`perplexity()` (2.46 per predicted token). Agreement and negation are left out on purpose: they spell a factor in several ways.
 
 Held-out sentences: every sentence belongs for good to `train` (90 %), `valid` (5 %) or `test` (5 %), by a hash of its letters.
 Training on `train` sees p(x) / 0.90, which has an entropy 0.1 nats lower than the grammar's; a model that generalises gives
@@ -66,6 +66,8 @@ OBJECTS = {
 }
 ADJECTIVES = {"positive": ("kind", "clever", "brave"), "negative": ("cruel", "foolish", "lazy")}
 ADVERBS = {"positive": ("happily", "calmly", "proudly"), "negative": ("sadly", "nervously", "bitterly")}
+
+WHEN = {"past": "yesterday", "future": "tomorrow", "conditional": "someday"}  # like the other factors, tense shows twice
 
 PARTS = ("train", "valid", "test")
 
@@ -134,7 +136,7 @@ def _sentence(choice):
     ]
     rest = ["the", OBJECTS[topic][choice["object"]], ADVERBS[choice["sentiment"]][choice["adverb"]]]
     verb = {"past": [past], "future": ["will", base], "conditional": ["would", base]}[tense]
-    clause = [*subject, *verb, *rest]
+    clause = [*subject, *verb, *rest, WHEN[tense]]
     # no present tense, and questions in the order of statements: agreement and did / does / do would spell one factor in
     # several ways, depending on the others, and an analogy would test spelling rather than the factor
     return " ".join(["so", *clause, "?"] if question else [*clause, "."])
@@ -158,7 +160,7 @@ def sentences():
 
 
 def vocabulary():
-    """All words of the grammar, sorted. -> list of 78 str"""
+    """All words of the grammar, sorted. -> list of 81 str"""
     return sorted({word for sentence in _table() for word in sentence.split()})
 
 
@@ -195,8 +197,8 @@ def entropy():
 
 
 def mean_length():
-    """Exact expected number of words: 8, one more in half of them (`so`) and in two thirds (`will`, `would`). -> float"""
-    return 8 + 1 / 2 + 2 / 3
+    """Exact expected number of words: 9, one more in half of them (`so`) and in two thirds (`will`, `would`). -> float"""
+    return 9 + 1 / 2 + 2 / 3
 
 
 def perplexity(sentences=None):

@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from dgmlab import training
+from dgmlab.data.batching import share
 from dgmlab.data.text import load_text
 from dgmlab.optimus.data import Corpus, Tokenizers, build_tokenizers
 
@@ -44,8 +45,8 @@ class Data:
         """
         corpus, index = batch
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        mine = index[rank::world] if len(index[rank::world]) else index[:1]  # a rank without rows still takes part
-        whole = len(index) if len(index[rank::world]) else np.inf
+        mine = share(index, rank, world)
+        whole = len(index) if rank < len(index) else np.inf  # a lent row takes part with weight 0
         groups = [rows for rows in np.array_split(mine, accumulate) if len(rows)]
         for i, rows in enumerate(groups):
             weight = world * len(rows) / whole
@@ -56,9 +57,8 @@ def open_data(run, config, accelerator):
     """Load the corpora of a TrainConfig, and the tokenizers: those of `init`, those of the run folder, or new ones."""
     if config.data.startswith(SHARDS):
         return _open_stream(run, config, accelerator)
-    splits = [load_text(config.data, split) for split in ("train", "valid", "test")]
-    if config.limit:
-        splits[0] = splits[0][: config.limit]
+    splits = [load_text(config.data, split, limit=config.limit or None if split == "train" else None)
+              for split in ("train", "valid", "test")]
     tokenizers = _tokenizers(run, config, splits[0], accelerator)
     return Data(tokenizers, _corpora(splits, tokenizers, config), config, accelerator)
 

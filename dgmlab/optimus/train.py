@@ -72,6 +72,7 @@ class Autoencoder(nn.Module):
         self.model = model
 
     def forward(self, batch):
+        """A Pair -> Autoencoded, with one draw of z per sentence."""
         posterior = self.model.encode(batch.encoder_ids, batch.encoder_mask)
         return Autoencoded(self.model(batch.decoder_ids, latent=posterior.sample()).logits, posterior)
 

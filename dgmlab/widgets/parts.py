@@ -23,6 +23,7 @@ class StatusLine:
         self.view.add_class(f"dgmlab-{name}-status")
 
     def say(self, text):
+        """Show one line; an empty text clears it."""
         self._show(text, False, style.HTML_FAINT)
 
     def fail(self, error):
@@ -87,4 +88,5 @@ def answer_html(label, marked):
 
 
 def title(text):
+    """A heading above a widget, as HTML."""
     return ipw.HTML(f'<div style="font-weight:600;font-size:14px;color:{style.HTML_INK}">{html.escape(text)}</div>')

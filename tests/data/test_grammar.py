@@ -22,8 +22,8 @@ def test_every_derivation_gives_its_own_sentence():
 
 
 def test_vocabulary_and_lengths_are_as_documented():
-    assert len(grammar.vocabulary()) == 78
-    assert {len(sentence.split()) for sentence in grammar.sentences()} == {8, 9, 10}
+    assert len(grammar.vocabulary()) == 81
+    assert {len(sentence.split()) for sentence in grammar.sentences()} == {9, 10, 11}
 
 
 def test_probabilities_sum_to_one_and_give_the_stated_entropy():
@@ -38,15 +38,15 @@ def test_probabilities_sum_to_one_and_give_the_stated_entropy():
 def test_log_prob_of_one_sentence_worked_out_by_hand():
     # factors 1/2 * 1/3 * 1/4 * 1/2 * 1/2 = 1/96; cat .5, chased .4, bird .3, clever 1/3, calmly .25
     expected = math.log(1 / 96 * 0.5 * 0.4 * 0.3 / 3 * 0.25)
-    assert grammar.log_prob("this clever cat chased the bird calmly .") == pytest.approx(expected, abs=1e-12)
+    assert grammar.log_prob("this clever cat chased the bird calmly yesterday .") == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     "sentence",
     [
-        "these clever cat chased the bird calmly .",
-        "this clever cat chased the bird sadly .",
-        "this clever cat chased the soup calmly .",
+        "these clever cat chased the bird calmly yesterday .",
+        "this clever cat chased the bird sadly yesterday .",
+        "this clever cat chased the soup calmly yesterday .",
         "",
     ],
 )
@@ -58,17 +58,19 @@ def test_other_sentences_are_outside_the_grammar(sentence):
 
 def test_agreement_in_sentences_written_by_hand():
     plural = {"number": "plural", "tense": "future", "topic": "food", "sentiment": "positive", "mood": "question"}
-    assert grammar.render(plural) == "so these kind chefs will cook the soup happily ?"
+    assert grammar.render(plural) == "so these kind chefs will cook the soup happily tomorrow ?"
     base = dict(plural, number="singular", topic="sport", sentiment="negative")
     slots = {"subject": 1, "verb": 1, "object": 3, "adjective": 2, "adverb": 1}
-    assert grammar.render(base, slots) == "so this lazy captain will lose the cup nervously ?"
-    assert grammar.render(dict(base, tense="past"), slots) == "so this lazy captain lost the cup nervously ?"
-    assert grammar.render(dict(base, tense="conditional"), slots) == "so this lazy captain would lose the cup nervously ?"
+    assert grammar.render(base, slots) == "so this lazy captain will lose the cup nervously tomorrow ?"
+    assert grammar.render(dict(base, tense="past"), slots) == "so this lazy captain lost the cup nervously yesterday ?"
+    conditional = "so this lazy captain would lose the cup nervously someday ?"
+    assert grammar.render(dict(base, tense="conditional"), slots) == conditional
     statement = dict(base, mood="statement")
-    assert grammar.render(dict(statement, tense="past"), slots) == "this lazy captain lost the cup nervously ."
-    assert grammar.render(dict(statement, tense="conditional"), slots) == "this lazy captain would lose the cup nervously ."
+    assert grammar.render(dict(statement, tense="past"), slots) == "this lazy captain lost the cup nervously yesterday ."
+    conditional = "this lazy captain would lose the cup nervously someday ."
+    assert grammar.render(dict(statement, tense="conditional"), slots) == conditional
     plural = dict(statement, tense="past", number="plural")
-    assert grammar.render(plural, slots) == "these lazy captains lost the cup nervously ."
+    assert grammar.render(plural, slots) == "these lazy captains lost the cup nervously yesterday ."
 
 
 @given(derivations)
@@ -86,8 +88,8 @@ def test_change_touches_one_choice_only(derivation, name, data):
 
 
 def test_change_keeps_word_indices_across_topics():
-    changed = grammar.change("this clever dog chased the duck proudly .", "topic", "city")
-    assert changed == "this clever driver visited the market proudly ."
+    changed = grammar.change("this clever dog chased the duck proudly yesterday .", "topic", "city")
+    assert changed == "this clever driver visited the market proudly yesterday ."
 
 
 def test_sample_is_a_function_of_its_seed_and_follows_the_probabilities():
@@ -119,9 +121,9 @@ def test_parts_hold_the_documented_share_of_probability():
 
 
 def test_perplexity_counts_words_and_one_end_of_sentence():
-    sentence = "this kind cat watched the mouse happily ."
-    assert grammar.perplexity([sentence]) == pytest.approx(math.exp(-grammar.log_prob(sentence) / 9))
-    assert grammar.perplexity() == pytest.approx(math.exp(grammar.entropy() / (55 / 6 + 1)))
+    sentence = "this kind cat watched the mouse happily yesterday ."
+    assert grammar.perplexity([sentence]) == pytest.approx(math.exp(-grammar.log_prob(sentence) / 10))
+    assert grammar.perplexity() == pytest.approx(math.exp(grammar.entropy() / (61 / 6 + 1)))
 
 
 def test_analogy_tries_have_one_right_answer():
@@ -137,7 +139,8 @@ def test_analogy_tries_have_one_right_answer():
 
 
 def test_labels_index_the_values_of_a_factor():
-    sentences = ["this kind cat chased the mouse happily .", "so these cruel cats will chase the mouse sadly ?"]
+    sentences = ["this kind cat chased the mouse happily yesterday .",
+                 "so these cruel cats will chase the mouse sadly tomorrow ?"]
     assert grammar.labels(sentences, "tense").tolist() == [0, 1]
     assert grammar.labels(sentences, "number").tolist() == [0, 1]
     assert grammar.labels(sentences, "tense").dtype == np.int64
@@ -147,7 +150,7 @@ def test_mistakes_name_the_valid_choices():
     with pytest.raises(KeyError, match="no factor or slot 'colour'.*number, tense, topic"):
         grammar.labels([], "colour")
     with pytest.raises(ValueError, match="tense cannot be 'soon'; choose one of: past, future, conditional"):
-        grammar.change("this kind cat chased the mouse happily .", "tense", "soon")
+        grammar.change("this kind cat chased the mouse happily yesterday .", "tense", "soon")
     with pytest.raises(ValueError, match="the grammar does not make 'hello'"):
         grammar.change("hello", "tense", "past")
     with pytest.raises(KeyError, match="missing: tense, topic, sentiment, mood"):
