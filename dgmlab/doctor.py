@@ -140,9 +140,13 @@ def check_data():
 
 def check_lock(lock):
     """Installed versions against the lock; a local build tag (2.13.0+cpu) does not count as a difference."""
+    from packaging.markers import Marker
+
     if not lock.is_file():
         return Check("note", "versions", "no constraints.txt beside the package: nothing to compare with")
-    pinned = re.findall(r"^([A-Za-z0-9_.\-]+)==([^\s;#]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    text = lock.read_text(encoding="utf-8")
+    lines = re.findall(r"^([A-Za-z0-9_.\-]+)==([^\s;#]+)[ \t]*(?:;[ \t]*([^#\n]+))?", text, re.MULTILINE)
+    pinned = [(name, wanted) for name, wanted, marker in lines if not marker or Marker(marker.strip()).evaluate()]
     installed = [(name, wanted, _version(name)) for name, wanted in pinned]
     present = [(name, wanted, version) for name, wanted, version in installed if version is not None]
     other = [f"{name} {version} (lock: {wanted})" for name, wanted, version in present

@@ -99,7 +99,7 @@ class Progress:
         self.folder, self.say, self.every = folder, say, every
         self.cell = None  # index in the running notebook, None before the first cell
         self.cells = []
-        self._started = self._began = self._spoke = time.time()
+        self._began = self._spoke = time.time()
         self._last = None
         self._rest = ""
         self._stop = threading.Event()
@@ -140,7 +140,7 @@ class Progress:
                 self.say(f"[cell {self.cell + 1}/{len(self.cells)}] working for {time.time() - self._began:.0f} s")
 
     def _standing(self):
-        """`gpt2: step 120/300  kl 3.2` of the run or sub-run that moved last, or None."""
+        """`gpt2: step 120/300  kl 3.2` of the run or sub-run that moved last in this cell, or None."""
         if self.cell is None:
             return None
         moved = []
@@ -149,7 +149,7 @@ class Progress:
                 moved.append((path.stat().st_mtime, path, json.loads(path.read_text(encoding="utf-8"))))
             except (OSError, json.JSONDecodeError):
                 continue
-        fresh = [item for item in moved if item[0] >= self._started and (item[2].get("line") or item[2].get("step"))]
+        fresh = [item for item in moved if item[0] >= self._began and (item[2].get("line") or item[2].get("step"))]
         if not fresh:
             return None
         _, path, status = max(fresh, key=lambda item: item[0])

@@ -194,7 +194,7 @@ def _card(card, root):
     name = card.name.rsplit("/", 1)
     above = f'<p class="group">{escape(name[0])}</p>' if len(name) > 1 else ""
     metrics = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(number(v))}</dd></div>" for k, v in card.metrics.items())
-    facts = " · ".join(escape(fact) for fact in (duration(card.seconds), card.device, card.started) if fact)
+    facts = " · ".join(f"<span>{escape(fact)}</span>" for fact in (duration(card.seconds), card.device, card.started) if fact)
     links = "".join(f'<a href="{_href(path, root)}">{escape(label)}</a>' for label, path in card.links)
     line = f'<p class="line">{escape(card.line)}</p>' if card.line else ""
     children = "".join(_child(child, root) for child in card.children)

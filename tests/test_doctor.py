@@ -5,7 +5,10 @@ from dgmlab import doctor
 
 def test_lock_differences_are_counted_and_build_tags_ignored(tmp_path, monkeypatch):
     lock = tmp_path / "constraints.txt"
-    lock.write_text("# made by uv\nalpha==1.0\nbeta==2.0 ; python_version < '3.12'\ngamma==3.0\n    # via alpha\nabsent==9\n")
+    lock.write_text(
+        "# made by uv\nalpha==1.0\nbeta==2.0 ; python_full_version >= '3.8'\nbeta==1.0 ; python_full_version < '3.8'\n"
+        "gamma==3.0\n    # via alpha\nabsent==9\n"
+    )
     monkeypatch.setattr(doctor, "_version", {"alpha": "1.0+cpu", "beta": "2.1", "gamma": "3.0"}.get)
     check = doctor.check_lock(lock)
     assert (check.state, check.found) == ("note", "1 of 3 differ from the lock: beta 2.1 (lock: 2.0)")
