@@ -13,7 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,17 +61,19 @@ class Task:
 
     def __call__(self):
         interrupted = []
-        # a function, not SIG_IGN, which the child would inherit
+        # a function, not SIG_IGN, which the child would inherit from here as this process did from the sweep
         signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
         # of its own session, so that Ctrl-C in a terminal reaches it once, from here
         env = {**os.environ, **self.env}
         with open(self.log, "ab") as log:
             child = subprocess.Popen(self.command, env=env, stdout=log, stderr=log, start_new_session=True)
-            told = False
+            told = None
             while child.poll() is None:
-                if not told and (interrupted or Path(self.stop).exists()):
+                if told is None and (interrupted or Path(self.stop).exists()):
                     child.send_signal(signal.SIGINT)
-                    told = True
+                    told = time.time()
+                elif told is not None and time.time() - told > STOP_SECONDS:
+                    child.kill()  # its kernel ends with it, and the run resumes from its last checkpoint
                 time.sleep(0.1)
         return child.returncode
 
@@ -192,7 +196,8 @@ def _run_here(todo, folder, stop, slots, say):
                     env = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
                 else:
                     env = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))}
-                active[slot] = job, executor.submit(_task(job, env, folder, stop))
+                with _sigint_ignored():
+                    active[slot] = job, executor.submit(_task(job, env, folder, stop))
                 say(f"[slot {slot}] {job.label} -> {job.plan.folder}")
             time.sleep(0.2)
             for slot, (job, handle) in list(active.items()):
@@ -202,12 +207,22 @@ def _run_here(todo, folder, stop, slots, say):
                     say(f"[slot {slot}] {job.label}: {Run(job.plan.folder).status.get('state', 'failed')}")
     except KeyboardInterrupt:
         stop.touch()
-        deadline = time.time() + STOP_SECONDS
-        while time.time() < deadline and not all(handle.done() for _, handle in active.values()):
+        while not all(handle.done() for _, handle in active.values()):
             time.sleep(0.2)
-        for _, handle in active.values():
-            handle.cancel()
         raise
+
+
+@contextmanager
+def _sigint_ignored():
+    """What starts in here is deaf to the terminal's Ctrl-C: submitit's controllers die of it, with a traceback each."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_on_slurm(todo, folder, stop, slots, slurm, say):

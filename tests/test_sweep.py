@@ -105,14 +105,15 @@ def test_interrupted_sweep_stops_its_runs(home):
            "pathlib.Path(os.environ['DGMLAB_RUN'], 'busy').write_text(str(os.getpid()))\ntime.sleep(60)"
     write_notebook(home, "12_toy_wait", "seed: int = 0  # seed", busy)
     command = [sys.executable, "-m", "dgmlab", "sweep", "12", "-g", "seed=0,1,2", "--slots", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     folders = [job.plan.folder for job in sweep.plan_jobs("12", grid=["seed=0,1,2"])]
     deadline = time.time() + 60
     while not ((folders[0] / "busy").exists() and (folders[0] / "busy").read_text()):
         assert time.time() < deadline and process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     output, _ = process.communicate(timeout=40)
+    assert "Traceback" not in output
     assert process.returncode == 130 and "The same command goes on where it stopped." in output
     assert json.loads((folders[0] / "status.json").read_text())["state"] == "interrupted"
     assert not folders[1].exists() and not folders[2].exists()
