@@ -74,6 +74,7 @@ class OptimusConfig(PreTrainedConfig):
     latent_size: int = 32  # Z; the paper: 32 for language modelling, 768 for latent manipulation
     injection: str = "both"  # memory | embedding | both (the released checkpoints)
     pooling: str = "pooler"  # pooler (the paper) | cls | mean
+    latent_std: float = 0.02  # initial weights of the latent maps; 0.02 as in BERT and the paper
     bos_token_id: int | None = None
     eos_token_id: int | None = None
     pad_token_id: int | None = None
@@ -110,6 +111,8 @@ class Optimus(PreTrainedModel, GenerationMixin):
         _check_choices(config)
         self.encoder = encoder if encoder is not None else AutoModel.from_config(build_config(config.encoder))
         self.decoder = decoder if decoder is not None else AutoModelForCausalLM.from_config(build_config(config.decoder))
+        if config.pooling != "pooler" and getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None  # it would be trained by nothing, which DistributedDataParallel refuses
         sizes = self.decoder.config
         heads = sizes.num_attention_heads
         self.kv_heads = getattr(sizes, "num_key_value_heads", None) or heads
@@ -127,14 +130,15 @@ class Optimus(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module):
-        """N(0, 0.02) for the latent maps (BERT's initialisation, as in the paper); the backbones bring their own."""
+        """N(0, latent_std) for the latent maps; the backbones bring their own."""
         if module in {getattr(self, name, None) for name in ("to_posterior", "to_memory", "to_embedding")}:
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=self.config.latent_std)
 
     # construction
 
     @classmethod
-    def from_backbones(cls, encoder, decoder, latent_size=32, injection="both", pooling="pooler", **tokens):
+    def from_backbones(cls, encoder, decoder, latent_size=32, injection="both", pooling="pooler", latent_std=0.02,
+                      **tokens):
         """Join an encoder and a causal decoder, given as models, hub names or folders.
 
         tokens  bos_token_id, eos_token_id, pad_token_id of the decoder's tokenizer (defaults: the decoder's own)
@@ -148,7 +152,7 @@ class Optimus(PreTrainedModel, GenerationMixin):
         if tokens:
             raise TypeError(f"unknown arguments {', '.join(tokens)}; expected bos_token_id, eos_token_id or pad_token_id.")
         config = OptimusConfig(encoder=encoder.config.to_dict(), decoder=decoder.config.to_dict(), latent_size=latent_size,
-                               injection=injection, pooling=pooling, **ids)
+                               injection=injection, pooling=pooling, latent_std=latent_std, **ids)
         return cls(config, encoder, decoder)
 
     @classmethod

@@ -9,9 +9,12 @@ from dgmlab.config import unknown_name
 
 # layers and widths of encoder and decoder alike; latent and injection are what from_preset takes where nothing is said
 PRESETS = {
-    # a pooler that starts at random learns to copy words slowly; the mean of the states gives the latent a short way
-    "tiny": {"layers": 2, "width": 128, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean"},
-    "small": {"layers": 4, "width": 256, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean"},
+    # a pooler that starts at random learns to copy words slowly, and a faint latent is ignored before it means anything:
+    # models that start at random take the mean of the states and larger weights around z
+    "tiny": {"layers": 2, "width": 128, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean",
+             "latent_std": 0.04},
+    "small": {"layers": 4, "width": 256, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean",
+              "latent_std": 0.04},
     "paper": {"encoder": "bert-base-cased", "decoder": "gpt2", "latent_size": 32, "injection": "both", "pooling": "pooler"},
 }
 
@@ -38,7 +41,7 @@ def build(cls, name, tokenizers, latent_size=None, injection=None, overrides=())
         raise TypeError(f"preset '{name}' does not take {', '.join(overrides)}.")
     return cls.from_backbones(encoder, decoder, latent_size=latent_size or row["latent_size"],
                               injection=injection or row["injection"], pooling=pooling,
-                              **special_ids(tokenizers.decoder))
+                              latent_std=row.get("latent_std", 0.02), **special_ids(tokenizers.decoder))
 
 
 def build_decoder(name, tokenizers, dropout=0.1, n_positions=128, decoder=None):

@@ -72,7 +72,7 @@ class Autoencoder(nn.Module):
         self.model = model
 
     def forward(self, batch):
-        """A Pair -> Autoencoded, with one draw of z per sentence."""
+        """A Pair of (B, T) ids -> Autoencoded: logits (B, T, V), and the posterior that one draw of z came from."""
         posterior = self.model.encode(batch.encoder_ids, batch.encoder_mask)
         return Autoencoded(self.model(batch.decoder_ids, latent=posterior.sample()).logits, posterior)
 
