@@ -114,6 +114,8 @@ class Run:
             )
         write_json(run.dir / "params.json", params)
         write_json(run.dir / "env.json", environment())
+        if run.status.get("state") == "running":  # it was killed: the time since does not count
+            write_json(run.dir / "status.json", {**run.status, "state": "interrupted"})
         run.set_status("running")
         return run
 
@@ -268,7 +270,7 @@ def list_runs(home_folder=None):
     root = Path(home_folder or home()) / "runs"
     found = []
     for path in [*root.glob("*/status.json"), *root.glob("*/*/status.json")]:
-        if not (path.parent.parent / "status.json").exists():
+        if ".old-" not in path.parent.name and not (path.parent.parent / "status.json").exists():
             found.append(Run(path.parent))
     return sorted(found, key=lambda run: run.status.get("began", 0), reverse=True)
 
@@ -279,10 +281,11 @@ def environment():
     versions = {name: _version(name) for name in names}
     torch = sys.modules.get("torch")  # asked only where it is loaded: this module must not load it
     cuda = torch is not None and torch.cuda.is_available()
+    request = read_json(Path(os.environ.get(RUN_VARIABLE, "")) / "request.json", {})  # in a notebook: what started it
     return {
         "python": platform.python_version(), **versions,
         "git_commit": _git_commit(), "device": torch.cuda.get_device_name() if cuda else _processor(),
-        "platform": platform.platform(), "cpu_count": os.cpu_count(), "command": " ".join(map(str, sys.argv)),
+        "platform": platform.platform(), "cpu_count": os.cpu_count(), "command": request.get("command") or " ".join(map(str, sys.argv)),
     }
 
 
