@@ -285,7 +285,8 @@ def environment():
     return {
         "python": platform.python_version(), **versions,
         "git_commit": _git_commit(), "device": torch.cuda.get_device_name() if cuda else _processor(),
-        "platform": platform.platform(), "cpu_count": os.cpu_count(), "command": request.get("command") or " ".join(map(str, sys.argv)),
+        "platform": platform.platform(), "cpu_count": os.cpu_count(),
+        "command": request.get("command") or " ".join(map(str, sys.argv)),
     }
 
 
