@@ -3,7 +3,14 @@
 tiny   for tests and the grammar; small  for two CPU cores or a quick GPU run; paper  bert-base-cased + gpt2 (Li et al. 2020).
 """
 
-from transformers import AutoModel, AutoModelForCausalLM, BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaPreLayerNormConfig,
+    RobertaPreLayerNormModel,
+)
 
 from dgmlab.config import unknown_name
 
@@ -35,7 +42,7 @@ def build(cls, name, tokenizers, latent_size=None, injection=None, overrides=())
         decoder = build_decoder(name, tokenizers, decoder=overrides.pop("decoder", row["decoder"]))
     else:
         dropout, n_positions = overrides.pop("dropout", 0.1), overrides.pop("n_positions", 128)
-        encoder = BertModel(encoder_config(row, tokenizers.encoder, dropout, n_positions))
+        encoder = RobertaPreLayerNormModel(encoder_config(row, tokenizers.encoder, dropout, n_positions))
         decoder = build_decoder(name, tokenizers, dropout, n_positions)
     if overrides:
         raise TypeError(f"preset '{name}' does not take {', '.join(overrides)}.")
@@ -68,10 +75,14 @@ def special_ids(tokenizer):
 
 
 def encoder_config(row, tokenizer, dropout, n_positions):
-    """BERT of this preset's size."""
-    return BertConfig(
+    """A BERT of this preset's size with the layer norms in front.
+
+    BERT's own order (norms behind) does not survive a random start at the learning rates that a short run needs: on Penn
+    Treebank and captions, 4 layers at 1e-3, it gave every sentence the same posterior (KL 80 nats, MI 0).
+    """
+    return RobertaPreLayerNormConfig(
         vocab_size=len(tokenizer), hidden_size=row["width"], num_hidden_layers=row["layers"],
-        num_attention_heads=row["heads"], intermediate_size=4 * row["width"], max_position_embeddings=n_positions,
+        num_attention_heads=row["heads"], intermediate_size=4 * row["width"], max_position_embeddings=n_positions + 1,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, pad_token_id=tokenizer.pad_token_id, type_vocab_size=1,
     )
 
