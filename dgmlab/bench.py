@@ -114,6 +114,7 @@ def generation():
 @torch.no_grad()
 def iw():
     """Importance-weighted likelihood of 1,000 sentences with K = 100: encode once and batch, against batch-1 re-encoding."""
+    from dgmlab.optimus.data import Corpus
     from dgmlab.optimus.evaluate import importance_weighted_nll
     from dgmlab.optimus.objective import sentence_nll
     from dgmlab.training import native_bf16
@@ -138,8 +139,9 @@ def iw():
 
     kind = torch.device(model.device).type
     half = (lambda: torch.autocast(kind, torch.bfloat16)) if native_bf16() else None
-    ours = importance_weighted_nll(model, corpus, n_samples).nll[:n_peer]
-    again = importance_weighted_nll(model, corpus, n_samples, seed=1, autocast=half).nll[:n_peer]
+    few = Corpus(corpus.sentences[:n_peer], corpus.tokenizers, 60)
+    ours = importance_weighted_nll(model, few, n_samples).nll
+    again = importance_weighted_nll(model, few, n_samples, seed=1, autocast=half).nll
     theirs = reencoding(generator=torch.Generator().manual_seed(2))
     check = (f"nats of {n_peer} sentences: {ours.round(3).tolist()} ours, {again.round(3).tolist()} ours with other samples"
              f"{' in bf16' if half else ''}, {theirs.round(3).tolist()} peer")
