@@ -178,20 +178,24 @@ def find(page, selector):
     pytest.fail(f"no {selector} was found in the notebook")
 
 
-def current_sentence(widget):
-    return widget.locator(".dgmlab-current").inner_text()
+def current_sentence(widget, other_than=""):
+    """tau and sentence of the row under the slider, once there is one and it is another than `other_than`."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:  # the list is rendered anew at each change, so for a moment there may be no row
+        row = " ".join(widget.locator(".dgmlab-current td").all_text_contents())
+        if row not in ("", other_than):
+            return row
+        widget.page.wait_for_timeout(100)
+    pytest.fail(f"no row of the list became the current one (other than '{other_than}') within 30 s")
 
 
 def move_slider_one_step(page, widget):
     """Press the right arrow on the tau slider and wait until another row of the list is the current one."""
-    from playwright.sync_api import expect
-
     before = current_sentence(widget)
     handle = widget.locator(".widget-slider .noUi-handle").first
     handle.focus()
     page.keyboard.press("ArrowRight")
-    expect(widget.locator(".dgmlab-current")).not_to_have_text(before, timeout=30_000)
-    return before, current_sentence(widget)
+    return before, current_sentence(widget, other_than=before)
 
 
 def test_toy_notebook_walks_adds_and_decodes_where_it_is_clicked(page, server):
@@ -235,13 +239,16 @@ def test_toy_notebook_walks_adds_and_decodes_where_it_is_clicked(page, server):
 
 
 def test_latent_space_notebook_moves_through_sentences(page, server):
+    from playwright.sync_api import expect
+
     name = "12_latent_space_explore.ipynb"
     assert (NOTEBOOKS / name).exists(), f"{name} was expected in {NOTEBOOKS.name}/, it is not there. Restore it."
     run_notebook(page, server, name, 300)
     walk = find(page, ".dgmlab-interpolator")
-    first_list = walk.locator(".dgmlab-path").inner_text()
+    current_sentence(walk)  # waits for the list
+    rows = walk.locator(".dgmlab-path td")
+    first_list = rows.all_text_contents()
     before, after = move_slider_one_step(page, walk)
     assert before != after and after.split()[0] > before.split()[0]
-    status = walk.locator(".dgmlab-interpolator-status").inner_text()
-    assert status.startswith(f"tau = {after.split()[0]}: ")
-    assert walk.locator(".dgmlab-path").inner_text() == first_list  # the slider only moves along the path
+    expect(walk.locator(".dgmlab-interpolator-status")).to_contain_text(f"tau = {after.split()[0]}: ", timeout=30_000)
+    assert rows.all_text_contents() == first_list and len(first_list) == 18  # the slider only moves along the path
