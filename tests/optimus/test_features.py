@@ -56,7 +56,7 @@ def test_features_are_the_encoders_own_and_do_not_depend_on_the_company(optimus)
     bert = untrained_bert(model, tokenizers)
     sentences = grammar.sample(5, seed=1)
     together = bert_features(bert, sentences)
-    alone = np.concatenate([bert_features(bert, sentences, batch_size=1)])
+    alone = bert_features(bert, sentences, batch_size=1)
     assert together.shape == (5, 128) and together.dtype == np.float32 and np.allclose(together, alone, atol=1e-5)
     ids = torch.tensor([[1, *tokenizers.encoder(sentences[0])["input_ids"], 2]])
     with torch.no_grad():
