@@ -36,8 +36,9 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@sed -n 's/^#   make/make/p' Makefile
 
+# The defaults train tiny models: a second thread gains them little and costs much where the machine is shared.
 run: setup
-	@"$(VENV)/bin/dgmlab" run-all $(ARGS)
+	@$(ONE_THREAD) "$(VENV)/bin/dgmlab" run-all $(ARGS)
 
 test: setup
 	@$(VPYTHON) -m ruff check
