@@ -258,7 +258,9 @@ def test_interrupted_run_leaves_no_kernel_and_says_how_to_resume(lab, sign, code
     waiting = "import pathlib, os, time\npathlib.Path(os.environ['DGMLAB_RUN'], 'busy').touch()\ntime.sleep(n_steps)"
     write_notebook(lab, "14_toy_wait", waiting)
     command = [sys.executable, "-m", "dgmlab", "run", "14", "-p", "n_steps", "60"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # a shell's background job starts with SIGINT ignored, and would hand that on
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     folder = notebooks.plan_run("14", {"n_steps": 60}).folder
     deadline = time.time() + 40
     while not (folder / "busy").exists():

@@ -105,7 +105,8 @@ def test_interrupted_sweep_stops_its_runs(home):
            "pathlib.Path(os.environ['DGMLAB_RUN'], 'busy').write_text(str(os.getpid()))\ntime.sleep(60)"
     write_notebook(home, "12_toy_wait", "seed: int = 0  # seed", busy)
     command = [sys.executable, "-m", "dgmlab", "sweep", "12", "-g", "seed=0,1,2", "--slots", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # ignored in background jobs
     folders = [job.plan.folder for job in sweep.plan_jobs("12", grid=["seed=0,1,2"])]
     deadline = time.time() + 60
     while not ((folders[0] / "busy").exists() and (folders[0] / "busy").read_text()):
