@@ -11,6 +11,7 @@ import time
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -31,6 +32,8 @@ def start(seed, precision="auto", deterministic=False):
         raise ValueError(f"precision is '{precision}'; choose one of: {', '.join(choices)}.")
     if precision == "auto":
         precision = "bf16" if native_bf16() else "fp32"
+    if AcceleratorState._shared_state:  # a notebook may train with another precision next; accelerate keeps the first one
+        AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=not torch.cuda.is_available())
     set_seed(seed + accelerator.process_index)
     torch.use_deterministic_algorithms(deterministic, warn_only=True)

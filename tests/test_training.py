@@ -203,6 +203,12 @@ def test_endless_batches_continue_where_a_step_stands():
         next(training.endless(lambda epoch: []))
 
 
+def test_one_process_may_train_with_one_precision_and_then_another():
+    assert [training.start(0, precision).mixed_precision for precision in ("bf16", "fp32", "bf16")] == ["bf16", "no", "bf16"]
+    with pytest.raises(ValueError, match="precision is 'fp8'; choose one of: auto, fp32, bf16"):
+        training.start(0, "fp8")
+
+
 def test_ema_follows_its_formula():
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(1.0)
