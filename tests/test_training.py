@@ -250,36 +250,31 @@ def test_twenty_sigkills_leave_no_trace(tmp_path):
     whole.join()
     assert whole.exitcode == 0
     duration = time.monotonic() - began
-    rng, kills = random.Random(0), 0
-    folder = tmp_path / "killed"
+    def check(folder):
+        assert metric_lines(folder) == metric_lines(tmp_path / "whole")
+        assert Run(folder).results == Run(tmp_path / "whole").results
+
+    rng, kills, n_runs = random.Random(0), 0, 0
+    folder = tmp_path / "killed-0"
     while kills < 20:
         process = life(folder)
-        # short lives early, so that the run does not end before the twentieth kill
         process.join(rng.uniform(0.02, 0.35) * duration)
         if process.exitcode is None:
             os.kill(process.pid, signal.SIGKILL)
-            kills += 1
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
-        for file in [*folder.rglob("*.json")]:
+        for file in folder.rglob("*.json"):
             if not file.name.startswith(".") and ".writing" not in str(file):
                 json.loads(file.read_text())
-        if process.exitcode == 0:
-            break
-    if kills < 20:  # it finished early: the rest of the kills fall on a second run
-        folder = tmp_path / "killed-again"
-        while kills < 20:
-            process = life(folder)
-            process.join(rng.uniform(0.02, 0.2) * duration)
-            if process.exitcode is None:
-                os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-            process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:  # it came to its end between kills: the others fall on a new run
+            check(folder)
+            n_runs += 1
+            folder = tmp_path / f"killed-{n_runs}"
     last = life(folder)
     last.join()
     assert last.exitcode == 0
-    assert metric_lines(folder) == metric_lines(tmp_path / "whole")
-    assert Run(folder).results == Run(tmp_path / "whole").results
+    check(folder)
 
 
 @pytest.mark.slow
