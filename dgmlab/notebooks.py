@@ -18,13 +18,12 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dgmlab.config import cast, differences, unknown_name
 from dgmlab.kernel import Progress, execute
-from dgmlab.run import Run, environment, home, read_json, write_error, write_json
+from dgmlab.run import Run, environment, home, move_aside, read_json, write_error, write_json
 
 RECIPE_KEYS = ("notebook", "description", "parameters")
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
@@ -224,10 +223,8 @@ def run_notebook(plan, fresh=False, say=print, every=5.0):
         check_same_request(plan)
         command = shlex.join(("dgmlab", *plan.command))
         write_json(plan.folder / "request.json", {"command": command, "parameters": plan.parameters})
-        write_json(plan.folder / "env.json", environment())
-        if run.status.get("state") == "running":  # killed: nobody holds the lock; the time since does not count
-            write_json(plan.folder / "status.json", {**run.status, "state": "interrupted"})
-        run.set_status("running", pid=os.getpid(), host=socket.gethostname(), error=None, line=None, step=None)
+        write_json(plan.folder / "env.json", {**environment(), "command": command})
+        run.begin(pid=os.getpid(), host=socket.gethostname(), error=None, line=None, step=None)
         began = time.time()
         progress = Progress(plan.folder, say, every)
         try:
@@ -238,8 +235,6 @@ def run_notebook(plan, fresh=False, say=print, every=5.0):
             run.set_status("interrupted" if interrupted else "failed", error=None if interrupted else str(failure))
             raise
         finally:
-            # the kernel wrote env.json again, with the device it found; it cannot know the command
-            write_json(plan.folder / "env.json", {**run.env, "command": command})
             _write_html(plan.folder / "notebook.ipynb", say)
         run.set_status("failed" if error else "done", error=error)
     return Outcome("failed" if error else "done", plan.folder, time.time() - began, error)
@@ -277,7 +272,7 @@ def check_same_request(plan):
 def _move_aside(folder):
     if folder.exists():
         with _only_one(folder):
-            folder.rename(folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}"))
+            move_aside(folder)
 
 
 @contextmanager

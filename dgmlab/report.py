@@ -41,7 +41,7 @@ class Card(NamedTuple):
 
 def collect(folder=None):
     """Cards of every run below FOLDER/runs (default: home()), newest first. Folders moved aside are left out."""
-    return [card(run) for run in list_runs(folder) if ".old-" not in run.dir.name]
+    return [card(run) for run in list_runs(folder)]
 
 
 def card(run, parent_state=None):

@@ -103,8 +103,7 @@ class Run:
         run = cls(dir)
         stored = read_json(run.dir / "params.json")
         if stored is not None and fresh:
-            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            run.dir.rename(run.dir.with_name(f"{run.dir.name}.old-{stamp}"))
+            move_aside(run.dir)
             stored = None
         params = json.loads(json.dumps(params, default=_plain))
         if stored is not None and stored != params:
@@ -114,15 +113,14 @@ class Run:
             )
         write_json(run.dir / "params.json", params)
         write_json(run.dir / "env.json", environment())
-        if run.status.get("state") == "running":  # it was killed: the time since does not count
-            write_json(run.dir / "status.json", {**run.status, "state": "interrupted"})
-        run.set_status("running")
+        if run.dir != _supervised():  # the runner has begun its own run, and noted its process there
+            run.begin()
         return run
 
     @classmethod
     def here(cls, notebook, params):
         """The run of a notebook: the folder the runner chose (DGMLAB_RUN), else one named by the parameters' hash."""
-        chosen = os.environ.get(RUN_VARIABLE)
+        chosen = _supervised()
         if chosen:
             return cls.start(chosen, params)
         digest = hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:6]
@@ -237,6 +235,12 @@ class Run:
 
     # state, results, pictures
 
+    def begin(self, **info):
+        """Mark as running from now on. Of a run that was killed while running, the time since its death does not count."""
+        if self.status.get("state") == "running":
+            write_json(self.dir / "status.json", {**self.status, "state": "interrupted"})
+        self.set_status("running", **info)
+
     def set_status(self, state=None, **info):
         """Update status.json. state: running, done, failed or interrupted; info: step, n_steps, line, error ..."""
         now = time.time()
@@ -265,6 +269,17 @@ class Run:
         return path
 
 
+def move_aside(folder):
+    """Rename a run folder to NAME.old-TIME; lists and the gallery leave such folders out."""
+    folder.rename(folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}"))
+
+
+def _supervised():
+    """Path of the run folder that the runner chose for this process, or None outside the runner."""
+    chosen = os.environ.get(RUN_VARIABLE)
+    return Path(chosen).resolve() if chosen else None
+
+
 def list_runs(home_folder=None):
     """Top-level runs below HOME/runs (notebook/label, or label alone), newest first."""
     root = Path(home_folder or home()) / "runs"
@@ -281,7 +296,7 @@ def environment():
     versions = {name: _version(name) for name in names}
     torch = sys.modules.get("torch")  # asked only where it is loaded: this module must not load it
     cuda = torch is not None and torch.cuda.is_available()
-    request = read_json(Path(os.environ.get(RUN_VARIABLE, "")) / "request.json", {})  # in a notebook: what started it
+    request = read_json(_supervised() / "request.json", {}) if _supervised() else {}  # in a notebook: what started it
     return {
         "python": platform.python_version(), **versions,
         "git_commit": _git_commit(), "device": torch.cuda.get_device_name() if cuda else _processor(),
