@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dgmlab import training
-from dgmlab.optimus.evaluate import LOGITS_BUDGET, likelihood
+from dgmlab.optimus.evaluate import likelihood, rows_at_once
 from dgmlab.optimus.objective import sentence_nll
 from dgmlab.optimus.presets import build_decoder
 from dgmlab.optimus.source import open_data
@@ -81,7 +81,7 @@ def exact_nll(model, corpus, autocast):
     model.eval()
     nll = np.empty(len(corpus))
     order = np.argsort(corpus.lengths, kind="stable")
-    rows_per_batch = max(1, LOGITS_BUDGET // ((int(corpus.lengths.max()) + 1) * model.config.vocab_size))
+    rows_per_batch = rows_at_once(int(corpus.lengths.max()) + 1, model.config.vocab_size, model.device)
     for i in range(0, len(order), rows_per_batch):
         rows = order[i:i + rows_per_batch]
         batch = corpus.pair(rows).to(model.device)

@@ -15,7 +15,8 @@ from dgmlab.metrics.latent import active_units, mutual_information
 from dgmlab.metrics.text import bootstrap_interval, perplexity
 from dgmlab.optimus.objective import kl_divergence, sentence_nll
 
-LOGITS_BUDGET = 24_000_000  # numbers in one batch of logits (B, T, V); what fits the caches and every memory
+LOGITS_BUDGET = 12_000_000  # numbers in one batch of logits (B, T, V) on a CPU: beyond 32 MB each is mapped afresh, slowly
+GPU_BUDGET = 200_000_000  # the same on a GPU, which wants large batches and holds 2 to 6 bytes of each
 
 
 class Weighted(NamedTuple):
@@ -68,7 +69,7 @@ def importance_weighted_nll(model, corpus, n_samples=100, seed=0, autocast=None,
     start = 0
     while start < len(order):
         longest = int(corpus.lengths[order[min(start + 63, len(order) - 1)]]) + 1
-        n_rows = max(1, LOGITS_BUDGET // (longest * model.decoder.config.vocab_size))
+        n_rows = rows_at_once(longest, model.decoder.config.vocab_size, model.device)
         rows = order[start:start + max(1, min(64, n_rows // n_samples))]
         log_weights, losses = _log_weights(model, corpus, rows, mu, logvar, eps, n_rows, autocast)
         nll[rows] = (math.log(n_samples) - torch.logsumexp(log_weights, dim=1)).numpy()
@@ -79,6 +80,12 @@ def importance_weighted_nll(model, corpus, n_samples=100, seed=0, autocast=None,
     model.train(was_training)
     kl = kl_divergence(torch.from_numpy(mu).double(), torch.from_numpy(logvar).double()).sum(1).numpy()
     return Weighted(nll, rec + kl, rec, kl, mu, logvar)
+
+
+def rows_at_once(length, vocab_size, device):
+    """How many sentences of `length` predicted tokens to decode in one batch."""
+    budget = LOGITS_BUDGET if torch.device(device).type == "cpu" else GPU_BUDGET
+    return max(1, budget // (length * vocab_size))
 
 
 def _log_weights(model, corpus, rows, mu, logvar, eps, n_rows, autocast):

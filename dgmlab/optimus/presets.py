@@ -88,8 +88,12 @@ def encoder_config(row, tokenizer, dropout, n_positions):
 
 
 def decoder_config(row, tokenizer, dropout, n_positions):
-    """GPT-2 of this preset's size. Attention weights are not dropped: it would forbid the fused kernels on a CPU."""
+    """GPT-2 of this preset's size. Attention weights are not dropped: it would forbid the fused kernels on a CPU.
+
+    The activation is GPT-2's own (GELU by tanh), under the name that has a fused kernel: one pass instead of eight.
+    """
     return GPT2Config(
         vocab_size=len(tokenizer), n_embd=row["width"], n_layer=row["layers"], n_head=row["heads"], n_positions=n_positions,
-        embd_pdrop=dropout, resid_pdrop=dropout, attn_pdrop=0.0, **special_ids(tokenizer),
+        embd_pdrop=dropout, resid_pdrop=dropout, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh",
+        **special_ids(tokenizer),
     )
