@@ -20,7 +20,7 @@ LAYERS = {
 }
 JUPYTER = ("IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyter_server", "jupyterlab", "nbclient",
            "nbconvert", "nbformat", "notebook", "traitlets")
-NEEDED_BY_NO_CORE = (*JUPYTER, "papermill", "nbval", "datasets", "submitit", "pooch", "playwright")
+NEEDED_BY_NO_CORE = (*JUPYTER, "papermill", "nbval", "datasets", "submitit", "playwright")
 CORE = ("run", "config", "training", "optimus", "data", "metrics")
 
 

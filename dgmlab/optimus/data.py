@@ -120,14 +120,20 @@ class Corpus:
 
     def pair(self, index):
         """The Pair of the sentences at `index` (B,)."""
-        enc, dec = self.tokenizers
-        first = enc.bos_token_id if enc.cls_token_id is None else enc.cls_token_id
-        last = enc.eos_token_id if enc.sep_token_id is None else enc.sep_token_id
-        encoder_ids = pad([[first, *self.encoder_rows[i], last] for i in index], -1)
+        dec = self.tokenizers.decoder
+        encoder_ids, mask = encoder_batch(self.tokenizers.encoder, [self.encoder_rows[i] for i in index])
         decoder_ids = pad([[dec.bos_token_id, *self.decoder_rows[i]] for i in index], dec.pad_token_id)
         target_ids = pad([[*self.decoder_rows[i], dec.eos_token_id] for i in index], -100)
-        mask = (encoder_ids != -1).long()
-        return Pair(encoder_ids.masked_fill(mask == 0, enc.pad_token_id), mask, decoder_ids, target_ids)
+        return Pair(encoder_ids, mask, decoder_ids, target_ids)
+
+
+def encoder_batch(tokenizer, rows):
+    """Id lists, each put between the tokenizer's two marks (CLS and SEP where it has them) -> (ids, mask), both (B, T)."""
+    first = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+    last = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    ids = pad([[first, *row, last] for row in rows], -1)
+    mask = (ids != -1).long()
+    return ids.masked_fill(mask == 0, tokenizer.pad_token_id), mask
 
 
 def _ids(tokenizer, sentences):

