@@ -15,8 +15,10 @@ from dgmlab.metrics.latent import active_units, mutual_information
 from dgmlab.metrics.text import bootstrap_interval, perplexity
 from dgmlab.optimus.objective import kl_divergence, sentence_nll
 
-LOGITS_BUDGET = 12_000_000  # numbers in one batch of logits (B, T, V) on a CPU: beyond 32 MB each is mapped afresh, slowly
-GPU_BUDGET = 200_000_000  # the same on a GPU, which wants large batches and holds 2 to 6 bytes of each
+# one batch on a CPU: what the caches hold; memory beyond 32 MB is mapped afresh at every use, which is slow
+CPU_TOKENS = 4_000
+CPU_LOGITS = 12_000_000  # numbers (B, T, V)
+GPU_LOGITS = 200_000_000  # a GPU wants large batches; each number takes 2 to 6 bytes of its memory
 
 
 class Weighted(NamedTuple):
@@ -84,8 +86,9 @@ def importance_weighted_nll(model, corpus, n_samples=100, seed=0, autocast=None,
 
 def rows_at_once(length, vocab_size, device):
     """How many sentences of `length` predicted tokens to decode in one batch."""
-    budget = LOGITS_BUDGET if torch.device(device).type == "cpu" else GPU_BUDGET
-    return max(1, budget // (length * vocab_size))
+    if torch.device(device).type == "cpu":
+        return max(1, min(CPU_LOGITS // vocab_size, CPU_TOKENS) // length)
+    return max(1, GPU_LOGITS // (length * vocab_size))
 
 
 def _log_weights(model, corpus, rows, mu, logvar, eps, n_rows, autocast):

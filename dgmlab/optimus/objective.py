@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-CPU_ROWS = 16  # rows of logits in one softmax on a CPU: 16 x 8,000 float32 are half a megabyte
+CPU_SOFTMAX = 128_000  # numbers in one softmax on a CPU: 16 rows of 8,000, half a megabyte of float32
 
 
 class ElboTerms(NamedTuple):
@@ -55,7 +55,7 @@ def sentence_nll(logits, target_ids):
     """-log p(sentence) in nats: logits (B, T, V) where logits[:, t] predicts target_ids[:, t]; -100 is not counted -> (B,)"""
     flat, targets = logits.flatten(0, 1), target_ids.flatten()
     # on a CPU a few rows at a time: their float32 copy stays in the cache, which is five times faster than one big copy
-    n = CPU_ROWS if logits.device.type == "cpu" else max(1, len(flat))
+    n = max(1, CPU_SOFTMAX // flat.shape[1] if logits.device.type == "cpu" else len(flat))
     losses = [functional.cross_entropy(rows.float(), wanted, ignore_index=-100, reduction="none")
               for rows, wanted in zip(flat.split(n), targets.split(n), strict=True)]
     return torch.cat(losses).view(target_ids.shape).sum(1)

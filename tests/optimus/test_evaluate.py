@@ -59,7 +59,7 @@ def test_bound_tightens_with_samples_and_starts_at_the_elbo(trained):
 def test_batched_evaluation_equals_one_sentence_at_a_time(trained, monkeypatch):
     model, corpus = trained
     whole = importance_weighted_nll(model, corpus, n_samples=7)
-    monkeypatch.setattr("dgmlab.optimus.evaluate.LOGITS_BUDGET", 3 * 17 * model.decoder.config.vocab_size)
+    monkeypatch.setattr("dgmlab.optimus.evaluate.CPU_LOGITS", 3 * 17 * model.decoder.config.vocab_size)
     pieces = importance_weighted_nll(model, corpus, n_samples=7)
     assert np.allclose(whole.nll, pieces.nll, atol=1e-4) and np.allclose(whole.rec, pieces.rec, atol=1e-4)
 

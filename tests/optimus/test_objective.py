@@ -63,6 +63,18 @@ def test_sentence_nll_sums_over_the_sentence_and_skips_padding():
     assert torch.allclose(sentence_nll(logits, targets), torch.tensor([3 * math.log(4), math.log(4)]))
 
 
+def test_sentence_nll_in_pieces_equals_one_softmax_in_value_and_gradient():
+    logits = torch.randn(50, 7, 3000, requires_grad=True)  # 42 rows a piece, the last one shorter
+    targets = torch.randint(0, 3000, (50, 7)).masked_fill(torch.rand(50, 7) < 0.2, -100)
+    whole = -logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    whole = whole.masked_fill(targets == -100, 0).sum(1)
+    weights = torch.rand(50)
+    expected, = torch.autograd.grad((whole * weights).sum(), logits, retain_graph=True)
+    found = sentence_nll(logits, targets)
+    gradient, = torch.autograd.grad((found * weights).sum(), logits)
+    assert torch.allclose(found, whole, atol=1e-4) and torch.allclose(gradient, expected, atol=1e-7)
+
+
 def test_elbo_by_hand():
     logits, targets = torch.zeros(2, 3, 4), torch.tensor([[1, 2, 3], [0, 1, -100]])
     mu, logvar = torch.tensor([[2.0, 0.5], [1.0, 0.0]]), torch.zeros(2, 2)  # KL per dimension: [2, .125], [.5, 0]
