@@ -72,3 +72,25 @@ def pytest_collection_modifyitems(items):
             for item in items:
                 if item.get_closest_marker("gpu"):
                     item.add_marker(pytest.mark.skip(reason="needs a CUDA device, found none"))
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory):
+    """(BERT with its WordPiece, GPT-2 with its BPE), small and random: folders as the hub has them."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from dgmlab.data import grammar
+    from dgmlab.optimus.data import bpe_tokenizer
+
+    folder = tmp_path_factory.mktemp("hub")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *grammar.vocabulary()]
+    (folder / "bert").mkdir()
+    (folder / "bert" / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(folder / "bert" / "vocab.txt")).save_pretrained(folder / "bert")
+    BertModel(BertConfig(vocab_size=len(words), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+                         intermediate_size=64, max_position_embeddings=64)).save_pretrained(folder / "bert")
+    core = bpe_tokenizer(grammar.sentences()[:200], 400).backend_tokenizer
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>").save_pretrained(folder / "gpt2")
+    GPT2LMHeadModel(GPT2Config(vocab_size=core.get_vocab_size(), n_embd=48, n_layer=2, n_head=4, n_positions=64,
+                               bos_token_id=0, eos_token_id=2)).save_pretrained(folder / "gpt2")
+    return str(folder / "bert"), str(folder / "gpt2")

@@ -2,37 +2,21 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from dgmlab.data import grammar
-from dgmlab.optimus.data import Corpus, Tokenizers, bpe_tokenizer, paper_tokenizers, word_tokenizer
+from dgmlab.optimus.data import Corpus, Tokenizers, paper_tokenizers, word_tokenizer
 from dgmlab.optimus.model import Optimus
 from dgmlab.optimus.objective import elbo
 
 SENTENCES = grammar.sample(12, seed=11)
 
 
-def hub_like_backbones(folder):
-    """Folders as the hub has them: a BERT with its WordPiece tokenizer, a GPT-2 with its BPE; small and random."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *grammar.vocabulary()]
-    (folder / "bert").mkdir()
-    (folder / "bert" / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(str(folder / "bert" / "vocab.txt")).save_pretrained(folder / "bert")
-    BertModel(BertConfig(vocab_size=len(words), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
-                         intermediate_size=64, max_position_embeddings=64)).save_pretrained(folder / "bert")
-    core = bpe_tokenizer(grammar.sentences()[:200], 400).backend_tokenizer
-    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>").save_pretrained(folder / "gpt2")
-    GPT2LMHeadModel(GPT2Config(vocab_size=core.get_vocab_size(), n_embd=48, n_layer=2, n_head=4, n_positions=64,
-                               bos_token_id=0, eos_token_id=2)).save_pretrained(folder / "gpt2")
-    return str(folder / "bert"), str(folder / "gpt2")
-
-
 @pytest.fixture(scope="module", params=["tiny", "small", "paper"])
-def preset(request, tmp_path_factory):
+def preset(request, backbones):
     """(model, corpus) of each preset; 'paper' from local folders, as a server without a network has them."""
     torch.manual_seed(0)
     if request.param == "paper":
-        encoder, decoder = hub_like_backbones(tmp_path_factory.mktemp("hub"))
+        encoder, decoder = backbones
         tokenizers = paper_tokenizers(encoder, decoder)
         model = Optimus.from_preset("paper", tokenizers, latent_size=8, encoder=encoder, decoder=decoder)
     else:

@@ -8,8 +8,12 @@ import tokenize
 from pathlib import Path
 
 import pytest
+import yaml
+
+from dgmlab.notebooks import plan_run
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "notebooks" / "recipes").glob("*.yaml"))
 EXPECTED = {"00_start_here", "10_optimus_tour", "11_optimus_train", "12_latent_space_explore"}
 STEP_CALLS = ("backward", "zero_grad", "clip_grad_norm_")
 
@@ -125,3 +129,12 @@ def test_the_rules_themselves():
     assert "magic" in faults_of_code("%matplotlib inline")[0]
     assert faults_of_parameters("n: int = 3  # how many\nname: str = 'a#b'  # which") == []
     assert len(faults_of_parameters("n: int = 3\nm = 4  # no type\nname: str = 'a # b'")) == 3
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_accepted_and_says_how_it_is_run(recipe):
+    plan = plan_run(recipe=recipe)
+    assert plan.folder.name == recipe.stem and plan.notebook.stem in EXPECTED
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    assert set(content) == {"notebook", "description", "parameters"} and len(content["description"]) > 20
+    assert recipe.read_text(encoding="utf-8").startswith(f"# dgmlab run -f {recipe.stem}  ")

@@ -31,6 +31,20 @@ def test_training_from_a_shell_with_a_recipe(tmp_path):
     assert twin.returncode == 0 and "ppl_word" in twin.stdout
 
 
+def test_paper_recipe_trains_from_local_backbones_and_another_run_takes_it_up(tmp_path, backbones, capsys):
+    encoder, decoder = backbones
+    options = ["data=grammar", f"encoder={encoder}", f"decoder={decoder}", "latent_size=8", "max_length=40", "limit=64",
+               "n_steps=4", "n_watch=8", "n_eval=8", "iw_samples=2", "precision=fp32"]
+    options = [word for option in options for word in ("-p", option)]
+    assert main([str(tmp_path / "paper"), "-f", "ptb_paper", *options]) == 0
+    assert main([str(tmp_path / "twin"), "-f", "ptb_paper", "--twin", *options]) == 0
+    assert main([str(tmp_path / "more"), "-f", "ptb_paper", *options, "-p", f"init={tmp_path / 'paper' / 'model'}"]) == 0
+    capsys.readouterr()
+    assert main([str(tmp_path / "wrong"), "-f", "ptb_paper", *options, "-p", "latent_size=9",
+                 "-p", f"init={tmp_path / 'paper' / 'model'}"]) == 2
+    assert "latent_size is 8 in this checkpoint but 9 was asked for" in capsys.readouterr().err
+
+
 MISTAKES = {
     "free_bit=1": "no field of TrainConfig is called 'free_bit'. Did you mean 'free_bits'?",
     "n_steps=many": "parameter 'n_steps' must be int, found 'many'",
