@@ -113,14 +113,14 @@ class Run:
             )
         write_json(run.dir / "params.json", params)
         write_json(run.dir / "env.json", environment())
-        if run.dir != _supervised():  # the runner has begun its own run, and noted its process there
+        if run.dir != supervised():  # the runner has begun its own run, and noted its process there
             run.begin()
         return run
 
     @classmethod
     def here(cls, notebook, params):
         """The run of a notebook: the folder the runner chose (DGMLAB_RUN), else one named by the parameters' hash."""
-        chosen = _supervised()
+        chosen = supervised()
         if chosen:
             return cls.start(chosen, params)
         digest = hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:6]
@@ -274,8 +274,8 @@ def move_aside(folder):
     folder.rename(folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}"))
 
 
-def _supervised():
-    """Path of the run folder that the runner chose for this process, or None outside the runner."""
+def supervised():
+    """Path of the run folder that the runner chose for this process and watches, or None outside the runner."""
     chosen = os.environ.get(RUN_VARIABLE)
     return Path(chosen).resolve() if chosen else None
 
@@ -296,7 +296,7 @@ def environment():
     versions = {name: _version(name) for name in names}
     torch = sys.modules.get("torch")  # asked only where it is loaded: this module must not load it
     cuda = torch is not None and torch.cuda.is_available()
-    request = read_json(_supervised() / "request.json", {}) if _supervised() else {}  # in a notebook: what started it
+    request = read_json(supervised() / "request.json", {}) if supervised() else {}  # in a notebook: what started it
     return {
         "python": platform.python_version(), **versions,
         "git_commit": _git_commit(), "device": torch.cuda.get_device_name() if cuda else _processor(),

@@ -4,7 +4,6 @@ What a step computes is written out in each system's `train`; what surrounds it 
 """
 
 import contextlib
-import os
 import sys
 import time
 
@@ -16,10 +15,10 @@ from accelerate.utils import set_seed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dgmlab.checkpoint import load_state, save_state
+from dgmlab.run import supervised
 
 __all__ = ["EMA", "Progress", "autocast", "check_finite", "clip", "endless", "every", "load_state", "native_bf16", "reported",
            "save_state", "set_lr", "start", "syncing", "warmup_linear"]
-
 
 
 def start(seed, precision="auto", deterministic=False):
@@ -190,14 +189,9 @@ class Progress:
             self.bar.close()
 
 
-def supervised():
-    """True under the runner, which reads status.json and prints it."""
-    return bool(os.environ.get("DGMLAB_RUN"))
-
-
 def headless():
     """True where a moving bar would only spoil a log: under the runner, or with standard error going to a file."""
-    return supervised() or ("ipykernel" not in sys.modules and not sys.stderr.isatty())
+    return bool(supervised()) or ("ipykernel" not in sys.modules and not sys.stderr.isatty())
 
 
 @contextlib.contextmanager
