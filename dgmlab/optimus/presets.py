@@ -20,7 +20,8 @@ PRESETS = {
     # models that start at random take the mean of the states and larger weights around z
     "tiny": {"layers": 2, "width": 128, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean",
              "latent_std": 0.04},
-    "small": {"layers": 4, "width": 256, "heads": 4, "latent_size": 32, "injection": "both", "pooling": "mean",
+    # added to the embeddings, z is louder than the words, and 4 layers learn the language from words: memory only
+    "small": {"layers": 4, "width": 256, "heads": 4, "latent_size": 32, "injection": "memory", "pooling": "mean",
               "latent_std": 0.04},
     "paper": {"encoder": "bert-base-cased", "decoder": "gpt2", "latent_size": 32, "injection": "both", "pooling": "pooler"},
 }
