@@ -66,13 +66,16 @@ class BigGANConfig:
         _check_choice("resolution", self.resolution, TOWERS)
         _check_choice("init", self.init, INITS)
         _check_choice("attention", self.attention, (0, *(2**i for i in range(3, 7) if 2**i < self.resolution)))
+        for field in ("n_classes", "width", "latent_size"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; a positive number was expected.")
         if self.attention and self.width < 8:
             raise ValueError(f"width is {self.width}; attention needs at least 8, as its keys are an eighth of the channels.")
         if self.hierarchical and not self.shared_size:
             raise ValueError("hierarchical z joins slices of z to the class embedding: set shared_size, e.g. to 128.")
         if self.latent_size % self.n_slices:
             raise ValueError(f"latent_size is {self.latent_size}; hierarchical z is cut into {self.n_slices} equal parts at "
-                             f"{self.resolution} pixels: use {self.latent_size // self.n_slices * self.n_slices}.")
+                             f"{self.resolution} pixels: use {max(1, self.latent_size // self.n_slices) * self.n_slices}.")
 
     @property
     def n_slices(self):
@@ -310,11 +313,11 @@ class Discriminator(Trunk):
 
 
 PRESETS = {
-    # channels 32 and 64 everywhere: for tests and digits; for two CPU cores
+    # 32 and 64 channels in every block: for tests and digits, and for two CPU cores
     "tiny": BigGANConfig(width=8, latent_size=32, shared_size=16, init="orthogonal"),
     "small": BigGANConfig(width=16, latent_size=64, shared_size=32, hierarchical=True, init="orthogonal"),
-    # FQ-GAN's scripts launch_C10, launch_C100, launch_I64_bs128x4 and launch_I128_bs256x4; the last one omits the shared
-    # embedding that its hierarchical z needs, as it was before that slip here
+    # FQ-GAN's scripts launch_C10, launch_C100, launch_I64_bs128x4 and launch_I128_bs256x4; the last version of that one lost
+    # the shared embedding, without which its hierarchical z cannot run
     "cifar10": BigGANConfig(),
     "cifar100": BigGANConfig(n_classes=100),
     "imagenet64": BigGANConfig(64, 1000, latent_size=120, shared_size=128, hierarchical=True, attention=32,

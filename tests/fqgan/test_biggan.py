@@ -380,7 +380,7 @@ def test_networks_compile_without_a_graph_break():
     ({"init": "ortho"}, "init is 'ortho'; choose one of: orthogonal, normal, xavier."),
     ({"attention": 32}, "attention is 32; choose one of: 0, 8, 16."),
     ({"attention": 16, "width": 4}, "width is 4; attention needs at least 8"),
-    ({"hierarchical": True}, "set shared_size"),
+    ({"n_classes": 0}, "n_classes is 0; a positive number was expected."), ({"hierarchical": True}, "set shared_size"),
     ({"hierarchical": True, "shared_size": 8, "latent_size": 30}, "cut into 4 equal parts at 32 pixels: use 28."),
 ])
 def test_impossible_configurations_are_named(fields, message):
