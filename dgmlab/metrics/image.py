@@ -106,23 +106,21 @@ class FeatureStatistics:
         """A (D, R) with A A^T = covariance; found once (seconds at D = 2048) and kept until the next `update`."""
         if self._factor is None:
             values, vectors = torch.linalg.eigh(self.covariance)
-            keep = _above_rounding(values) > 0
-            self._factor = vectors[:, keep] * values[keep].sqrt()
+            self._factor = vectors[:, -self.rank:] * values[-self.rank:].clamp(min=0).sqrt()
         return self._factor
 
-
-def _above_rounding(eigenvalues):
-    """Eigenvalues of a positive semidefinite matrix, with 0 for those that are rounding errors of 0: their square roots
-    (1e-8 of the largest, for each missing sample) would add up to a visible distance."""
-    floor = eigenvalues.max().clamp(min=0) * len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps
-    return torch.where(eigenvalues > floor, eigenvalues, 0.0)
+    @property
+    def rank(self):
+        """R: n samples span at most n - 1 directions around their mean."""
+        return min(self.n - 1, len(self.mean))
 
 
 def frechet_distance(real, fake):
     """Squared Frechet distance of the normal distributions through two sets of features (Heusel et al. 2017, eq. 6).
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). With S1 = A A^T the trace of the root is the sum of the roots of the
-    eigenvalues of A^T S2 A, which is symmetric: nothing is ever complex, and fewer samples than features do no harm.
+    eigenvalues of A^T S2 A, which is symmetric: nothing is ever complex. With fewer samples than features most eigenvalues
+    are 0; their rounding errors of 1e-16 would have roots of 1e-8 and add up, so no more are taken than there is rank.
 
     real, fake  FeatureStatistics, or features (M, D) and (N, D). The factor A of `real` is kept with its statistics: pass
                 the same object again, and a call costs two products and the eigenvalues.
@@ -134,9 +132,8 @@ def frechet_distance(real, fake):
         raise ValueError(f"a Frechet distance needs two sets with as many features a picture, found {sizes[0]} and "
                          f"{sizes[1]}. Use one extractor for both.")
     factor, covariance = real.factor(), fake.covariance
-    roots = torch.zeros(())
-    if factor.shape[1]:  # not all real features equal
-        roots = _above_rounding(torch.linalg.eigvalsh(factor.T @ covariance @ factor)).sqrt().sum()
+    eigenvalues = torch.linalg.eigvalsh(factor.T @ covariance @ factor)[-fake.rank:]  # (R,) ascending
+    roots = eigenvalues.clamp(min=0).sqrt().sum()
     distance = (real.mean - fake.mean).square().sum() + factor.square().sum() + covariance.trace() - 2 * roots
     return max(float(distance), 0.0)  # rounding can leave -1e-13
 
@@ -203,7 +200,8 @@ def bootstrap_interval(statistic, n, value, n_draws=100, level=0.95, seed=0):
 
     A resample repeats items, which biases the number a second time: the plain percentile interval of a Frechet distance
     often leaves out the distance itself. So the draws give the width, and are shifted to have `value` as their mean: an
-    interval for what other sets *of the same size* would give.
+    interval for what other sets *of the same size* would give. Where a distance is little more than its bias, the repeats
+    widen the draws as well, up to twice: the interval is then too wide, never too narrow.
 
     statistic  callable: index (n,) of resampled items -> float
     n          items to resample, e.g. generated pictures
