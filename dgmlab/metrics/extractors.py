@@ -214,7 +214,7 @@ class SmallClassifier(nn.Module):
         return Extracted(features, self.linear(features))
 
 
-def trained_extractor(images, labels, name, n_epochs=20, seed=0):
+def trained_extractor(images, labels, name, n_epochs=12, seed=0):
     """A small classifier trained in place on labelled pictures -> Extractor 'fd_NAME'
 
     images  (N, C, S, S) uint8 or float in [-1, 1], C = 1 or 3
