@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dgmlab.metrics import manifold
+from dgmlab.metrics.image import feature_rows
 from dgmlab.metrics.manifold import density_coverage, neighbourhoods, precision_recall
 
 LINE = np.array([[0.0], [1.0], [2.0], [3.0]])  # with k = 1 every ball has radius 1, with k = 2 the radii are 2 1 1 2
@@ -22,6 +23,12 @@ def test_a_shifted_set_by_hand():
     # balls around 2: those of 1, 2, 3; around 3: 2, 3; around 4: 3; around 5: none. Balls with a point: those of 1, 2, 3
     assert density_coverage(LINE, shifted, k=1) == ((3 + 2 + 1 + 0) / 4, 0.75)
     assert precision_recall(LINE, LINE + 10, k=1) == (0, 0) == density_coverage(LINE, LINE + 10, k=1)
+
+
+def test_a_set_with_a_stray_half_by_hand():
+    stray = np.array([[0.0], [1.0], [9.0], [10.0]])  # radius 1 each
+    assert precision_recall(LINE, stray, k=1) == (0.5, 0.75)  # 0 and 1 are real; they reach 0, 1 and 2
+    assert density_coverage(LINE, stray, k=1) == ((2 + 3) / 4, 0.75)
 
 
 def test_a_collapsed_generator_is_precise_and_recalls_nothing():
@@ -43,6 +50,12 @@ def test_equal_sets_are_on_each_other_also_where_points_repeat():
     for real in (x, np.repeat(x[:10], 5, axis=0), np.tile(x[:1], (50, 1))):  # repeated points have balls of radius 0
         assert precision_recall(real, real.copy()) == (1, 1)
         assert density_coverage(real, real.copy()).coverage == 1
+
+
+def test_copies_lie_on_each_other_whatever_the_rounding():
+    x = np.random.default_rng().normal(size=(40, 9)) + 1000
+    squares = manifold._square_distances(*(feature_rows(rows) for rows in (x, x[:7])))
+    assert not squares[:7].diagonal().any() and (squares[7:] > 0).all()
 
 
 def test_balls_equal_loops_whatever_the_chunk(monkeypatch):
