@@ -71,6 +71,15 @@ def test_at_1024_pixels_forward_and_backward_run():
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+def test_rgb_layers_share_their_style_with_the_next_block():
+    G, used = tiny_generator(16), []
+    for module in G.modules():
+        if isinstance(module, ModulatedConv):
+            module.register_forward_pre_hook(lambda module, inputs: used.append(int(inputs[1][0, 0])))
+    G.synthesize(torch.arange(G.n_styles, dtype=torch.float32).view(1, -1, 1).expand(1, -1, S))
+    assert used == [0, 1, 1, 2, 3, 3, 4, 5]  # conv, RGB at 4; conv, conv, RGB at 8 and at 16
+
+
 # layers
 
 
