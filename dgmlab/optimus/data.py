@@ -104,7 +104,7 @@ class Corpus:
         if not kept:
             longest = max(map(len, decoder_ids), default=0)
             raise ValueError(f"{what} has no sentence of 1 to {max_length} tokens ({len(decoder_ids)} sentences, the longest "
-                             f"{longest} tokens). Raise max_length and n_positions, or check the data.")
+                             f"{longest} tokens). Raise max_length, or check the data.")
         self.n_dropped = len(decoder_ids) - len(kept)
         self.sentences = [sentences[i] for i in kept]
         self.encoder_rows = [encoder_ids[i] for i in kept]
@@ -150,10 +150,12 @@ def to_text(tokenizer, rows):
 
 def check_length(sentences, tokenizers, max_length):
     """ValueError naming the first sentence that the model cannot hold."""
-    for sentence, ids in zip(sentences, _ids(tokenizers.decoder, list(sentences)), strict=True):
-        if len(ids) > max_length:
-            raise ValueError(f"a sentence has {len(ids)} tokens but the model holds {max_length}: '{sentence[:60]}...'. "
-                             "Shorten it, or train with a larger n_positions.")
+    encoder_ids, decoder_ids = (_ids(tokenizer, list(sentences)) for tokenizer in tokenizers)
+    for sentence, other, ids in zip(sentences, encoder_ids, decoder_ids, strict=True):
+        length = max(len(ids), len(other))
+        if length > max_length:
+            raise ValueError(f"a sentence has {length} tokens but the model holds {max_length}: '{sentence[:60]}...'. "
+                             "Shorten it, or train with a larger max_length.")
         if not ids:
             raise ValueError("a sentence is empty; expected at least one word.")
 
@@ -164,10 +166,16 @@ def save_trained(folder, model, tokenizers):
     tokenizers.save(folder)
 
 
-def load_trained(folder):
-    """(model in evaluation mode, tokenizers) of a run folder or of its model/ folder."""
-    folder = Path(folder)
+def model_folder(folder):
+    """The folder with config.json: the one that is named, or model/ inside it."""
+    folder = Path(folder).expanduser()
     folder = folder / "model" if (folder / "model").is_dir() else folder
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"a trained model was expected at {folder}/config.json. Train one with 11_optimus_train.")
+    return folder
+
+
+def load_trained(folder):
+    """(model in evaluation mode, tokenizers) of a run folder or of its model/ folder."""
+    folder = model_folder(folder)
     return Optimus.from_pretrained(folder).eval(), Tokenizers.load(folder)

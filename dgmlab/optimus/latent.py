@@ -25,9 +25,8 @@ DECODING = {
 def encode_sentences(model, tokenizers, sentences, batch_size=256):
     """Posterior means of `sentences` -> (N, Z) float32. ValueError names a sentence the model cannot hold."""
     sentences = [sentence.strip() for sentence in sentences]
-    longest = min(model.max_length - 1, getattr(model.encoder.config, "max_position_embeddings", 10**9) - 2)
-    check_length(sentences, tokenizers, longest)
-    corpus = Corpus(sentences, tokenizers, longest)
+    check_length(sentences, tokenizers, model.longest)
+    corpus = Corpus(sentences, tokenizers, model.longest)
     parts = []
     for i in range(0, len(corpus), batch_size):
         batch = corpus.pair(range(i, min(i + batch_size, len(corpus)))).to(model.device)

@@ -236,6 +236,15 @@ class Optimus(PreTrainedModel, GenerationMixin):
         size = getattr(self.decoder.config, "max_position_embeddings", None)
         return size - 1 if hasattr(self, "to_memory") else size
 
+    @property
+    def longest(self):
+        """Longest sentence that both sides can hold, in tokens: `<bos>` and the encoder's two marks come on top."""
+        encoder = getattr(self.encoder.config, "max_position_embeddings", None)
+        if getattr(self.encoder.config, "model_type", "").startswith("roberta") and encoder:
+            encoder -= self.encoder.config.pad_token_id + 1  # RoBERTa counts its positions from there
+        sizes = [size for size in (self.max_length and self.max_length - 1, encoder and encoder - 2) if size]
+        return min(sizes, default=10**9)
+
     def prepare_inputs_for_generation(self, input_ids, latent=None, **kwargs):
         """What one step of `generate` passes to `forward`."""
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)

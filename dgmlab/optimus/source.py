@@ -8,15 +8,17 @@ import numpy as np
 from dgmlab import training
 from dgmlab.data.batching import share
 from dgmlab.data.text import load_text
-from dgmlab.optimus.data import Corpus, Tokenizers, build_tokenizers
+from dgmlab.optimus.data import Corpus, Tokenizers, build_tokenizers, model_folder
 
 SHARDS = "shards:"
+MAX_EMPTY = 1000  # streamed batches in a row without a sentence that is short enough
 
 
 class Data:
     """Training batches, validation and test corpora and tokenizers of one run.
 
-    valid, test  `Corpus`; state_parts  what a checkpoint must hold besides the step (the stream's position)
+    valid, test  `Corpus`, as is train unless it is streamed
+    state_parts  what a checkpoint must hold besides the step (the stream's position)
     """
 
     def __init__(self, tokenizers, corpora, config, accelerator, stream=None):
@@ -33,8 +35,16 @@ class Data:
         return self._streamed()
 
     def _streamed(self):
+        n_empty = 0
         for sentences in self.stream:
-            corpus = Corpus(sentences, self.tokenizers, self.config.max_length, "a streamed batch")
+            try:
+                corpus = Corpus(sentences, self.tokenizers, self.config.max_length, "a streamed batch")
+            except ValueError:  # batches hold sentences of like length: in some, all have too many tokens
+                n_empty += 1
+                if n_empty > MAX_EMPTY:
+                    raise
+                continue
+            n_empty = 0
             yield corpus, np.arange(len(corpus))
 
     def micro_batches(self, batch, accumulate):
@@ -57,10 +67,11 @@ def open_data(run, config, accelerator):
     """Load the corpora of a TrainConfig, and the tokenizers: those of `init`, those of the run folder, or new ones."""
     if config.data.startswith(SHARDS):
         return _open_stream(run, config, accelerator)
-    splits = [load_text(config.data, split, limit=config.limit or None if split == "train" else None)
-              for split in ("train", "valid", "test")]
-    tokenizers = _tokenizers(run, config, splits[0], accelerator)
-    return Data(tokenizers, _corpora(splits, tokenizers, config), config, accelerator)
+    # drawn over the whole split, not its first sentences: files are often sorted by length, picture or class
+    limits = {"train": config.limit, "valid": config.n_watch, "test": config.n_eval}
+    splits = {split: load_text(config.data, split, limit=limit or None) for split, limit in limits.items()}
+    tokenizers = _tokenizers(run, config, splits["train"], accelerator)
+    return Data(tokenizers, _corpora(splits, tokenizers, config, accelerator), config, accelerator)
 
 
 def _open_stream(run, config, accelerator):
@@ -76,20 +87,25 @@ def _open_stream(run, config, accelerator):
     tokenizers = _tokenizers(run, config, sample, accelerator)
     stream = ShardedText(paths[:-1], config.batch_size, seed=config.seed, max_words=config.max_length)
     half = len(held_out) // 2
-    corpora = _corpora([held_out[:1], held_out[:half], held_out[half:]], tokenizers, config)
-    return Data(tokenizers, corpora, config, accelerator, stream)
+    splits = {"valid": held_out[:half][:config.n_watch], "test": held_out[half:][:config.n_eval or None]}
+    return Data(tokenizers, _corpora(splits, tokenizers, config, accelerator), config, accelerator, stream)
 
 
-def _corpora(splits, tokenizers, config):
-    takes = (None, config.n_watch, config.n_eval or None)
-    return [Corpus(split[:take], tokenizers, config.max_length, f"split {name} of '{config.data}'")
-            for split, take, name in zip(splits, takes, ("train", "valid", "test"), strict=True)]
+def _corpora(splits, tokenizers, config, accelerator):
+    """(train, valid, test) of the sentences by split, each a Corpus or None; says how many are too long and left out."""
+    corpora = {split: Corpus(sentences, tokenizers, config.max_length, f"split {split} of '{config.data}'")
+               for split, sentences in splits.items()}
+    for split, corpus in corpora.items():
+        if corpus.n_dropped and accelerator.is_main_process:
+            print(f"{split}: {corpus.n_dropped:,} of {len(corpus) + corpus.n_dropped:,} sentences are longer than "
+                  f"{config.max_length} tokens and left out", flush=True)
+    return [corpora.get(split) for split in ("train", "valid", "test")]
 
 
 def _tokenizers(run, config, sentences, accelerator):
     """One tokenizer for the life of a run: made by the main process, then read by all and on every resume."""
     if config.init:
-        return Tokenizers.load(config.init)
+        return Tokenizers.load(model_folder(config.init))
     folder = run.dir / "tokenizers"
     if accelerator.is_main_process and not folder.exists():
         scratch = run.dir / ".tokenizers.tmp"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dgmlab import training
-from dgmlab.optimus.data import save_trained
+from dgmlab.optimus.data import model_folder, save_trained
 from dgmlab.optimus.evaluate import collapse_warning, evaluate, watch
 from dgmlab.optimus.model import Optimus, Posterior
 from dgmlab.optimus.objective import cyclical_beta, elbo
@@ -144,16 +144,20 @@ def train(run, config):
 def build_model(config, tokenizers):
     """The model a TrainConfig asks for: a trained one taken up (init), or a preset."""
     if config.init:
-        model = Optimus.from_pretrained(config.init)
-        if model.config.latent_size != config.latent_size:
-            found = model.config.latent_size
-            raise ValueError(f"latent_size is {found} in this checkpoint but {config.latent_size} was asked for. "
-                             f"Load with latent_size={found}, or train a new run.")
+        model = Optimus.from_pretrained(model_folder(config.init))
+        for name in ("latent_size", "injection", "pooling"):
+            found, asked = getattr(model.config, name), getattr(config, name)
+            if asked not in ("", found):
+                raise ValueError(f"{name} is {found} in this checkpoint but {asked} was asked for. "
+                                 f"Load with {name}={found}, or train a new run.")
     else:
         own = ({"encoder": config.encoder, "decoder": config.decoder} if config.size == "paper"
                else {"dropout": config.dropout, "n_positions": config.max_length + 3})  # slot, <bos> or both ends
         model = Optimus.from_preset(config.size, tokenizers, config.latent_size, config.injection,
                                     pooling=config.pooling, **own)
+    if config.max_length > model.longest:
+        raise ValueError(f"max_length is {config.max_length} but the model holds sentences of {model.longest} tokens. "
+                         f"Use max_length={model.longest}, or backbones with more positions.")
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # the reentrant kind would lose the slot
     return model
