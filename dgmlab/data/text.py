@@ -20,9 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dgmlab.data import grammar, registry
-from dgmlab.data.reading import Row, cut, lines, numbered_lines, paired_rows, rows, spaced_rows
+from dgmlab.data.reading import ALIASES, Row, canonical_split, cut, lines, numbered_lines, paired_rows, rows, spaced_rows
 
-ALIASES = {"train": ("train",), "valid": ("valid", "validation", "dev", "val"), "test": ("test",)}
 GRAMMAR_SIZES = {"train": 20_000, "valid": 2_000, "test": 2_000}
 NOT_TEXT = (".labels", ".md", ".json", ".csv", ".zip", ".parquet", ".py")
 LARGE = 2 * 1024**3  # bytes of a hub data set that is only read with a limit
@@ -69,7 +68,7 @@ def load_labelled(name, split="train", limit=None, seed=0):
     names = KNOWN[name].label_names if name in KNOWN else ()
     values = [str(i) for i in range(len(names))]
     if not names:  # the train part fixes the classes, so that their numbers are the same in all parts
-        labels = {row.label for row in (found if _canonical(split) == "train" else _load(name, "train", limit, seed))}
+        labels = {row.label for row in (found if canonical_split(split) == "train" else _load(name, "train", limit, seed))}
         names = values = tuple(sorted(labels, key=lambda label: (len(label) if label.isdigit() else 99, label)))
     if name == "ag_news":
         values = names
@@ -83,7 +82,7 @@ def load_labelled(name, split="train", limit=None, seed=0):
 
 def _load(name, split, limit, seed):
     """Rows of a split, at most `limit`; an empty corpus is an error."""
-    split = _canonical(split)
+    split = canonical_split(split)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, found {limit}. Use limit=None for all sentences.")
     if name == "grammar":
@@ -100,13 +99,6 @@ def _load(name, split, limit, seed):
     if limit is None or limit >= len(found):
         return found
     return [found[i] for i in np.sort(np.random.default_rng(seed).choice(len(found), limit, replace=False))]
-
-
-def _canonical(split):
-    for canonical, aliases in ALIASES.items():
-        if split in aliases:
-            return canonical
-    raise ValueError(f"no split '{split}'; choose one of: train, valid (or dev, val, validation), test.")
 
 
 def _part(parts, split, percent, name, limit=None):
@@ -257,7 +249,7 @@ def _hub(name, split, limit, seed):
         if limit is None and (builder.info.download_size or 0) > LARGE:
             size = builder.info.download_size / 1024**3
             raise ValueError(f"it has {size:.0f} GiB, too large to read whole. Give a limit, and it is streamed")
-        have = {_canonical(key): key for key in datasets.get_dataset_split_names(repo, config or None) if _is_split(key)}
+        have = {canonical_split(key): key for key in datasets.get_dataset_split_names(repo, config or None) if _is_split(key)}
         parts = {key: partial(_hub_rows, datasets, repo, config, own, field, limit, seed) for key, own in have.items()}
         return _part(parts, split, 5, name, limit)
     except Exception as error:  # the library raises a dozen kinds, some with a page of text
