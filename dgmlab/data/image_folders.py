@@ -183,11 +183,11 @@ def _folder_part(folder, class_names, named):
     notes = []
     empty = [child.name for child in below if child not in held]
     if empty:
-        notes.append(f"{len(empty)} folders without pictures left out: {', '.join(empty[:5])}")
+        notes.append(f"folders without pictures left out: {len(empty)} ({', '.join(empty[:5])})")
     if inner := sum(len(listing.folders) for child, listing in below.items() if child in held):
-        notes.append(f"{inner} folders inside class folders not read")
+        notes.append(f"folders inside class folders not read: {inner}")
     if n_others := own.n_others + sum(listing.n_others for listing in below.values()):
-        notes.append(f"{n_others} files that are no pictures left out")
+        notes.append(f"files that are no pictures left out: {n_others}")
     if own.pictures:
         return _part(own.pictures, np.zeros(len(own.pictures)), (named.absolute().name,), notes + _hint(folder))
     labels = np.repeat([class_names.index(child.name) for child in held], [len(paths) for paths in held.values()])

@@ -22,7 +22,7 @@ import torch
 from dgmlab.data import pixels, registry
 from dgmlab.data.image_files import Part, digits, photos
 from dgmlab.data.image_folders import open_domains, open_path
-from dgmlab.data.reading import canonical_split, cut
+from dgmlab.data.reading import ALIASES, canonical_split, cut
 
 EAGER = 2 * 1024**3  # bytes of decoded pictures that are kept in memory; more are decoded when they are used
 
@@ -127,8 +127,8 @@ class LazyImages:
         return len(self.pictures)
 
     def __getitem__(self, rows):
-        rows = np.arange(len(self))[np.asarray(rows) if not isinstance(rows, slice) else rows]
-        wanted = [self.pictures[i] for i in np.atleast_1d(rows)]
+        rows = torch.arange(len(self))[rows]
+        wanted = [self.pictures[i] for i in rows.reshape(-1).tolist()]
         headers, x = pixels.decode(wanted, self.size, self.border)
         _refuse_broken(wanted, headers)
         return x if rows.ndim else x[0]
@@ -272,7 +272,7 @@ def _chosen(opened, split, limit, seed):
 def _split(opened, split):
     name, parts = opened.name, opened.parts
     if split == "all":
-        made = [part() for part in parts.values()]
+        made = [parts[key]() for key in ALIASES if key in parts]
         if len({part.class_names for part in made}) > 1:
             raise ValueError(f"the parts of '{name}' have different classes, expected the same. Load them one by one.")
         return Part([picture for part in made for picture in part.pictures], np.concatenate([part.labels for part in made]),
@@ -347,9 +347,9 @@ def _card(opened, part, headers, split, size):
         warnings.append(f"size {size} is not a power of two, which BigGAN and StyleGAN2 need: "
                         f"use {1 << size.bit_length() - 1} or {1 << size.bit_length()} for these")
     if len(counts) == 1:
-        warnings.append(f"one class only ({part.class_names[0]}): for unconditional models; else is the folder the right one?")
+        warnings.append(f"one class only ({part.class_names[0]}): enough for unconditional models; else check the folder level")
     elif empty := [each for each, n in counts.items() if not n]:
-        warnings.append(f"{len(empty)} classes without a picture: {', '.join(empty[:5])}")
+        warnings.append(f"{len(empty)} of {len(counts)} classes have no picture: {', '.join(empty[:5])}")
     if broken := [i for i, header in enumerate(headers) if header.problem]:
         first = ", ".join(f"{part.pictures[i].name} ({headers[i].problem})" for i in broken[:5])
         warnings.append(f"{len(broken):,} unreadable, left out by skip_broken=True: {first}")
