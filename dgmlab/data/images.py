@@ -347,7 +347,7 @@ def _card(opened, part, headers, split, size):
         warnings.append(f"size {size} is not a power of two, which BigGAN and StyleGAN2 need: "
                         f"use {1 << size.bit_length() - 1} or {1 << size.bit_length()} for these")
     if len(counts) == 1:
-        warnings.append(f"one class only ({part.class_names[0]}): enough for unconditional models; else check the folder level")
+        warnings.append(f"one class only ({part.class_names[0]}): enough for unconditional models, else a wrong level")
     elif empty := [each for each, n in counts.items() if not n]:
         warnings.append(f"{len(empty)} of {len(counts)} classes have no picture: {', '.join(empty[:5])}")
     if broken := [i for i, header in enumerate(headers) if header.problem]:
