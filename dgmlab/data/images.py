@@ -309,8 +309,8 @@ def _take(part, rows):
 
 def _size(headers):
     """The largest power of two that nine tenths of the pictures reach with their shorter side."""
-    sides = [min(header.width, header.height) for header in headers if header.problem is None]
-    return 2 ** int(np.log2(np.quantile(sides, 0.1, method="lower"))) if sides else 1
+    sides = sorted(min(header.width, header.height) for header in headers if header.problem is None)
+    return 1 << sides[len(sides) // 10].bit_length() - 1 if sides else 1
 
 
 def _refuse_broken(pictures, headers):

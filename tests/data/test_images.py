@@ -210,21 +210,25 @@ def test_grey_transparent_and_odd_sizes_are_corrected_and_said(tmp_path):
     draw(tmp_path / "a/8.png", channels=1, width=100)
     draw(tmp_path / "a/9.png", channels=4, width=33)
     Image.fromarray(pixels(0, 40)).quantize(16).save(tmp_path / "a/a.gif")
-    found = load_images(tmp_path, "all")
+    found = load_images(tmp_path / "a", "all")
     assert found.x.shape == (11, 3, 32, 32) and found.card.size == 32
     assert found.card.sizes == {"48x40": 8, "100x100": 1, "33x33": 1, "40x40": 1}
     assert found.card.modes == {"RGB": 8, "L": 1, "RGBA": 1, "P": 1}
     assert found.card.corrections == (
         "1 of mode L turned into RGB", "1 of mode RGBA turned into RGB, laid on white", "1 of mode P turned into RGB",
         "8 not square: cut to their middle square", "11 resized to 32 x 32 (bicubic, antialiased)")
-    assert describe(tmp_path, "all") == found.card
+    assert describe(tmp_path / "a", "all") == found.card
     grey = found.x[8]
     assert torch.equal(grey[0], grey[1]) and torch.equal(grey[0], grey[2])
-    odd = load_images(tmp_path, "all", size=48).card.warnings
+    for n_small, size in ((2, 64), (3, 16)):  # of 20 pictures, the rest 127 wide: 64 is reached by nine tenths, or by fewer
+        fill(tmp_path / str(n_small), n_small, width=16)
+        fill(tmp_path / str(n_small), 20 - n_small, n_small, width=127)
+        assert describe(tmp_path / str(n_small), "all").size == size
+    odd = load_images(tmp_path / "a", "all", size=48).card.warnings
     assert odd[0] == "10 are smaller than 48 pixels and were enlarged"
     assert odd[1] == "size 48 is not a power of two, which BigGAN and StyleGAN2 need: use 32 or 64 for these"
     with pytest.raises(ValueError, match="size must be at least 1 pixel, found 0. Use size=None"):
-        load_images(tmp_path, size=0)
+        load_images(tmp_path / "a", size=0)
 
 
 # choosing, laziness, pairs, order
