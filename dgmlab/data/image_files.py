@@ -20,7 +20,7 @@ from dgmlab.data.pixels import Picture
 from dgmlab.data.reading import ALIASES
 
 PHOTO_CROPS = {"train": 2_000, "test": 500}  # of each photo
-PHOTO_SIDE = 64  # pixels of a crop
+PHOTO_SIDE = 128  # pixels of a crop: enough to hold a roof or a flower
 
 
 class Part(NamedTuple):
@@ -186,7 +186,7 @@ def digits():
 
 
 def photos():
-    """Crops of 64 x 64 out of scikit-learn's two photos, each photo a class: train from their left 3/4, test from the rest."""
+    """Crops of 128 x 128 out of scikit-learn's two photos, each photo a class: train from their left 3/4, test from the rest."""
     from sklearn.datasets import load_sample_images
 
     def part(split):

@@ -241,10 +241,10 @@ def test_photo_crops_of_train_and_test_never_overlap():
         part = photos()[split]()
         assert part.class_names == ("china", "flower") and np.bincount(part.labels).tolist() == [n, n]
         lefts = [int(picture.name.split(" at ")[1].split(",")[0]) for picture in part.pictures]
-        assert (max(lefts) + 64 <= 480) if split == "train" else (480 <= min(lefts) and max(lefts) + 64 <= 640)
+        assert (max(lefts) + 128 <= 480) if split == "train" else (480 <= min(lefts) and max(lefts) + 128 <= 640)
         for picture in part.pictures[:: n // 10]:
             name, left, top = picture.name.replace(" at", "").replace(",", "").split()
             source = china if name == "china" else flower
-            assert (picture.content == source[int(top) : int(top) + 64, int(left) : int(left) + 64]).all()
+            assert (picture.content == source[int(top) : int(top) + 128, int(left) : int(left) + 128]).all()
     found = load_images("photos", "test")
     assert found.x.shape == (1000, 3, 32, 32) and np.array_equal(found.x, load_images("photos", "test").x)
