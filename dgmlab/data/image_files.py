@@ -186,7 +186,7 @@ def digits():
 
 
 def photos():
-    """Crops of 128 x 128 out of scikit-learn's two photos, each photo a class: train from their left 3/4, test from the rest."""
+    """Crops of 128 x 128 out of scikit-learn's two photos, each a class: train from their left 3/4, test from the rest."""
     from sklearn.datasets import load_sample_images
 
     def part(split):
