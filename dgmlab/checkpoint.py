@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dgmlab.run import read_json, write_error, write_json
@@ -50,11 +51,11 @@ def save_state(run, step, accelerator, parts, keep=2):
             os.replace(scratch, target)
             for old in _list_checkpoints(run)[:-keep]:
                 shutil.rmtree(old)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "No space" not in str(error):
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not isinstance(error, OSError) and "No space" not in str(error):
             raise
         shutil.rmtree(scratch, ignore_errors=True)
-        raise write_error(target, error if isinstance(error, OSError) else OSError(28, str(error))) from error
+        raise write_error(target, error if isinstance(error, OSError) else OSError(28, "No space left on device")) from error
     return target
 
 
@@ -111,8 +112,8 @@ def _problem(folder):
         return str(error)
     if manifest is None:
         return "manifest.json is missing"
-    if manifest["format"] != FORMAT:
-        return f"its format is {manifest['format']}, this version reads {FORMAT}"
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return f"its manifest.json is not of format {FORMAT}"
     for name, digest in manifest["sha256"].items():
         if not (folder / name).exists():
             return f"{name} is missing"

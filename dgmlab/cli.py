@@ -227,13 +227,10 @@ def data_check(name: Annotated[str | None, typer.Argument(help="One data set; de
 
     bad = 0
     for each in [name] if name else registry.DATASETS:
-        try:
-            problems = registry.check(each)
-        except FileNotFoundError as error:
-            if name:
-                raise
-            typer.echo(f"{each}: not here ({_one_line(error)})" if os.environ.get("DGMLAB_DEBUG") else f"{each}: not here")
+        if not name and not registry.is_here(each):
+            typer.echo(f"{each}: not here")
             continue
+        problems = registry.check(each)
         typer.echo("\n".join(f"{each}: {problem}" for problem in problems) or f"{each}: fine")
         bad += bool(problems)
     if bad:

@@ -13,6 +13,7 @@ from pathlib import Path
 from dgmlab.run import RUN_VARIABLE, home, write_error
 
 KERNEL_ATTEMPTS = 3
+IOPUB_TIMEOUT = 120  # seconds; a laptop that slept, or a busy machine, is not a dead kernel
 
 
 def execute(notebook, folder, parameters, progress):
@@ -46,6 +47,7 @@ def execute(notebook, folder, parameters, progress):
                     str(notebook), str(folder / "notebook.ipynb"), parameters=parameters,
                     engine_name="dgmlab", kernel_name="python3", language="python", cwd=str(notebook.parent),
                     progress_bar=False, stdout_file=progress, stderr_file=progress,
+                    iopub_timeout=IOPUB_TIMEOUT,
                     kernel_manager_class=_kernel_manager(_kernel_environment(folder), sockets, log),
                 )
             return None

@@ -9,6 +9,7 @@ starts. The same request runs in the same folder, so that starting it again resu
 
 import ast
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -178,6 +179,15 @@ def _read_value(name, value, kind):
     return value if kind is None else cast(name, value, kind)
 
 
+def _absolute(value):
+    """A path of this folder (also KIND:PATH, also a glob) made absolute, since the notebook works in its own; else the value."""
+    if not isinstance(value, str):
+        return value
+    kind, colon, path = value.rpartition(":")
+    is_path = "/" in path or Path(path).suffix  # a corpus called ptb is not the folder ptb that may lie here
+    return f"{kind}{colon}{Path(path).absolute()}" if is_path and glob.glob(path) else value
+
+
 def plan_run(notebook=None, overrides=None, recipe=None):
     """Check a request and choose its run folder; nothing is written.
 
@@ -193,8 +203,8 @@ def plan_run(notebook=None, overrides=None, recipe=None):
     if "notebook" in content and find_notebook(content["notebook"]) != path:
         raise ValueError(f"recipe {label} is for {content['notebook']}, not for {path.stem}. Use the notebook it names.")
     parameters = parameters_of(path)
-    from_recipe = check_parameters(content.get("parameters") or {}, parameters, path.stem)
-    chosen = check_parameters(overrides or {}, parameters, path.stem)
+    from_recipe, chosen = ({name: _absolute(value) for name, value in check_parameters(given or {}, parameters, path.stem).items()}
+                           for given in (content.get("parameters"), overrides))
     if chosen:
         digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:6]
         label = f"{label}-{digest}"
@@ -219,7 +229,7 @@ def run_notebook(plan, fresh=False, say=print, every=5.0):
     if fresh:
         _move_aside(plan.folder)
     run = Run(plan.folder)
-    with _only_one(plan.folder), _terminate_as_interrupt():
+    with only_one(plan.folder), _terminate_as_interrupt():
         check_same_request(plan)
         command = shlex.join(("dgmlab", *plan.command))
         write_json(plan.folder / "request.json", {"command": command, "parameters": plan.parameters})
@@ -271,13 +281,13 @@ def check_same_request(plan):
 
 def _move_aside(folder):
     if folder.exists():
-        with _only_one(folder):
+        with only_one(folder):
             move_aside(folder)
 
 
 @contextmanager
-def _only_one(folder):
-    """Hold the folder's lock; a second run of the same folder would write over the first one's files."""
+def only_one(folder):
+    """Hold the lock of a run folder; a second run of the same folder would write over the first one's files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "a+")

@@ -87,9 +87,10 @@ def _numbers(values):
 def _read(get, default):
     """A file that a dying disk or an editor broke must not take the whole gallery with it."""
     try:
-        return get()
+        found = get()
     except (ValueError, OSError):
         return default
+    return found if isinstance(found, type(default)) else default
 
 
 def _state(status, parent_state):

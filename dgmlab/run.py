@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
@@ -109,12 +110,12 @@ class Run:
         if stored is not None and stored != params:
             raise ValueError(
                 f"{run.dir} holds a run with other parameters ({'; '.join(differences(stored, params))}). "
-                "Use another folder, the same parameters to resume, or fresh=True to start over."
+                "Use another folder, the same parameters to resume, or start over with --fresh (in Python: fresh=True)."
             )
         write_json(run.dir / "params.json", params)
         write_json(run.dir / "env.json", environment())
         if run.dir != supervised():  # the runner has begun its own run, and noted its process there
-            run.begin()
+            run.begin(pid=os.getpid(), host=socket.gethostname())
         return run
 
     @classmethod
@@ -287,7 +288,15 @@ def list_runs(home_folder=None):
     for path in [*root.glob("*/status.json"), *root.glob("*/*/status.json")]:
         if ".old-" not in path.parent.name and not (path.parent.parent / "status.json").exists():
             found.append(Run(path.parent))
-    return sorted(found, key=lambda run: run.status.get("began", 0), reverse=True)
+    return sorted(found, key=_began, reverse=True)
+
+
+def _began(run):
+    """Seconds since 1970 at which a run was last started; 0 where its status.json is broken (the gallery still shows it)."""
+    try:
+        return float(run.status.get("began", 0))
+    except (ValueError, TypeError, AttributeError):
+        return 0.0
 
 
 def environment():

@@ -38,10 +38,16 @@ def lookup(name):
     return DATASETS[name]
 
 
+def is_here(name):
+    """True where the folder of a corpus holds something."""
+    folder = data_home() / lookup(name).name
+    return folder.is_dir() and any(folder.iterdir())
+
+
 def find(name):
     """The folder of a corpus, which must exist and hold something."""
     folder = data_home() / lookup(name).name
-    if folder.is_dir() and any(folder.iterdir()):
+    if is_here(name):
         return folder
     if any(file.url for file in DATASETS[name].files):
         advice = f"Run `dgmlab data get {name}`, or set DGMLAB_DATA to the folder that holds {name}/."

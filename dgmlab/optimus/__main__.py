@@ -6,13 +6,14 @@
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
 import typing
 
 from dgmlab.config import from_params, unknown_name
-from dgmlab.notebooks import check_parameters, read_recipe
+from dgmlab.notebooks import check_parameters, only_one, read_recipe
 from dgmlab.optimus import baseline
 from dgmlab.optimus.train import TrainConfig, train
 from dgmlab.run import Run
@@ -50,15 +51,25 @@ def main(arguments=None):
     parser.add_argument("-f", "--recipe", help="YAML file, or its name in notebooks/recipes")
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
     parser.add_argument("--twin", action="store_true", help="train the GPT-2 twin instead of Optimus")
+    parser.add_argument("--fresh", action="store_true", help="move what the folder holds aside instead of resuming it")
     asked = parser.parse_args(arguments)
+    main_process = os.environ.get("RANK", "0") == "0"
+    run = Run(asked.folder)
     try:
         config = build_config(asked.recipe, asked.parameter)
-        run = Run.start(asked.folder, {**vars(config), "twin": asked.twin})
-        numbers = (baseline.train if asked.twin else train)(run, config)
+        with only_one(run.dir) if main_process else contextlib.nullcontext():
+            Run.start(run.dir, {**vars(config), "twin": asked.twin}, asked.fresh and main_process)
+            numbers = (baseline.train if asked.twin else train)(run, config)
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes it", file=sys.stderr)
+        return 130
     except (ValueError, KeyError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("DGMLAB_DEBUG"):
             raise
-        print(f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}", file=sys.stderr)
+        line = f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}"
+        if main_process and run.status.get("pid") == os.getpid():  # started, and stopped before its first step
+            run.set_status("failed", error=line)
+        print(line, file=sys.stderr)
         return 2
     for name, value in numbers.items():
         print(f"{name:24} {value:.6g}")

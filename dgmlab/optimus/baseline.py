@@ -21,13 +21,13 @@ def train(run, config):
     """
     accelerator = training.start(config.seed, config.precision)
     main = accelerator.is_main_process
-    data = open_data(run, config, accelerator)
-    model = build_decoder(config.size, data.tokenizers, config.dropout, config.max_length + 3, config.decoder)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, eps=1e-8, weight_decay=0.0, fused=True)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    parts = {"model": wrapped, "optimizer": optimizer.optimizer, **data.state_parts}
-
     with training.reported(run, main):
+        data = open_data(run, config, accelerator)
+        model = build_decoder(config.size, data.tokenizers, config.dropout, config.max_length + 3, config.decoder)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, eps=1e-8, weight_decay=0.0, fused=True)
+        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        parts = {"model": wrapped, "optimizer": optimizer.optimizer, **data.state_parts}
+
         first = training.load_state(run, accelerator, parts)
         progress = training.Progress(run, config.n_steps, first, run.dir.name, show=main)
         batches = data.batches(first)

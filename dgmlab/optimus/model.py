@@ -220,6 +220,9 @@ class Optimus(PreTrainedModel, GenerationMixin):
             position_ids = (torch.arange(ids.shape[1], device=ids.device) + seen).unsqueeze(0)
         memory = self.memory(latent)
         if memory is not None:
+            if self.decoder.config._attn_implementation != ATTENTION:
+                raise ValueError(f"the decoder's attention is '{self.decoder.config._attn_implementation}', which would drop "
+                                 f"the latent. Leave it at '{ATTENTION}', which runs the fused kernels too.")
             position_ids = position_ids + 1  # position 0 belongs to the slot, `<bos>` starts at 1
             kwargs["memory"] = memory
         embeds = self.decoder.get_input_embeddings()(ids)
@@ -277,5 +280,10 @@ def _check_memory_support(decoder):
     """Memory needs plain causal attention through the library's attention interface; a sliding window would drop the slot."""
     kinds = set(getattr(decoder.config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or getattr(decoder.config, "sliding_window", None):
-        raise ValueError(f"memory injection needs full attention in every layer; {type(decoder).__name__} has "
-                         f"{', '.join(sorted(kinds))}. Use injection='embedding'.")
+        window = getattr(decoder.config, "sliding_window", None)
+        found = f"a sliding window of {window}" if window else ", ".join(sorted(kinds))
+        raise ValueError(f"memory injection needs full attention in every layer; {type(decoder).__name__} has {found}. "
+                         "Use injection='embedding'.")
+    if not decoder._supports_attention_backend and not decoder._supports_sdpa:
+        raise ValueError(f"memory injection needs a decoder that takes attention from the library; {type(decoder).__name__} has "
+                         "its own. Use injection='embedding'.")

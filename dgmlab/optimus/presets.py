@@ -47,7 +47,7 @@ def build(cls, name, tokenizers, latent_size=None, injection=None, overrides=())
         decoder = build_decoder(name, tokenizers, dropout, n_positions)
     if overrides:
         raise TypeError(f"preset '{name}' does not take {', '.join(overrides)}.")
-    return cls.from_backbones(encoder, decoder, latent_size=latent_size or row["latent_size"],
+    return cls.from_backbones(encoder, decoder, latent_size=row["latent_size"] if latent_size is None else latent_size,
                               injection=injection or row["injection"], pooling=pooling,
                               latent_std=row.get("latent_std", 0.02), **special_ids(tokenizers.decoder))
 

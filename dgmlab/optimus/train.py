@@ -1,7 +1,7 @@
 """Training of Optimus (Li et al. 2020, section 3.3): one loop for pre-training and fine-tuning, from any corpus.
 
 `train(run, TrainConfig(data="ptb", size="small"))` trains, resumes where the folder has state, and leaves model/ and
-results.json. On a GPU server without Jupyter: `python -m dgmlab.optimus.train --help`.
+results.json. On a GPU server without Jupyter: `python -m dgmlab.optimus --help`.
 """
 
 from dataclasses import dataclass
@@ -86,15 +86,15 @@ def train(run, config):
     """
     accelerator = training.start(config.seed, config.precision)
     main = accelerator.is_main_process
-    data = open_data(run, config, accelerator)
-    model = build_model(config, data.tokenizers)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, eps=1e-8, weight_decay=0.0, fused=True)
-    wrapped, optimizer = accelerator.prepare(Autoencoder(model), optimizer)
-    ema = training.EMA(model, config.ema_decay) if config.ema_decay else None
-    parts = {"model": wrapped, "optimizer": optimizer.optimizer, **({"ema": ema} if ema else {}), **data.state_parts}
-    betas = cyclical_beta(config.n_steps, 0.0, config.beta, config.n_cycles, config.ratio_increase, config.ratio_zero)
-
     with training.reported(run, main):
+        data = open_data(run, config, accelerator)
+        model = build_model(config, data.tokenizers)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, eps=1e-8, weight_decay=0.0, fused=True)
+        wrapped, optimizer = accelerator.prepare(Autoencoder(model), optimizer)
+        ema = training.EMA(model, config.ema_decay) if config.ema_decay else None
+        parts = {"model": wrapped, "optimizer": optimizer.optimizer, **({"ema": ema} if ema else {}), **data.state_parts}
+        betas = cyclical_beta(config.n_steps, 0.0, config.beta, config.n_cycles, config.ratio_increase, config.ratio_zero)
+
         first = training.load_state(run, accelerator, parts)
         progress = training.Progress(run, config.n_steps, first, run.dir.name, show=main)
         batches = data.batches(first)
