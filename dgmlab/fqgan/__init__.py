@@ -1,1 +1,42 @@
-"""FQ-GAN and its backbones (Zhao et al. 2020): `from dgmlab.fqgan.biggan import Discriminator, Generator, preset`."""
+"""FQ-GAN: a discriminator that compares features by the codes of a dictionary which follows real and fake images.
+
+Zhao, Li, Yu, Gao, Chen: "Feature Quantization Improves GAN Training", ICML 2020, arXiv 2004.02088.
+
+    look-up, straight-through gradient     dgmlab.quantize.VectorQuantizer.forward
+    commitment term                        dgmlab.quantize.VectorQuantizer(commit_weight=...), attach.collect(D).commit
+    dictionary by moving averages          dgmlab.quantize.update_dictionaries
+    quantization at chosen layers          attach.add_fq, attach.remove_fq
+
+The smallest usage that works, with any discriminator D that gives scores (N, 1):
+
+    from dgmlab.fqgan import add_fq, collect, update_dictionaries
+    D = add_fq(D, ["blocks.0", "blocks.1"], n_codes=256)
+    loss = (1 - D(real)).relu().mean() + collect(D).commit.mean()
+    loss = loss + (1 + D(fake)).relu().mean() + collect(D).commit.mean()
+    loss.backward(); optimizer.step(); update_dictionaries(D)
+
+What differs from the paper: its text sends the codes on to the next layer (`mode="quantize"`, the default here), the
+authors' code only adds the commitment term (`mode="regularize"`; their published numbers come from that), and `mode="warmup"`
+goes from the one to the other. The dictionary begins at features of the first batch, dead codes are revived, it moves once
+per step of an optimizer whatever the number of passes, and all ranks have the same.
+"""
+
+_HOME = {
+    "add_fq": "dgmlab.fqgan.attach", "remove_fq": "dgmlab.fqgan.attach", "collect": "dgmlab.fqgan.attach",
+    "Collected": "dgmlab.fqgan.attach", "VectorQuantizer": "dgmlab.quantize", "update_dictionaries": "dgmlab.quantize",
+    "frozen": "dgmlab.quantize",
+}
+
+
+def __getattr__(name):
+    """Import on first use (PEP 562): the front door stays light."""
+    from importlib import import_module
+
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    try:
+        return import_module(f"dgmlab.fqgan.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"dgmlab.fqgan.{name}":
+            raise
+        raise AttributeError(f"module 'dgmlab.fqgan' has no attribute '{name}'") from None
