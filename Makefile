@@ -26,7 +26,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 # loadfile keeps a notebook's cells on one worker; tests/conftest.py puts the long files first.
 PYTEST := -m pytest tests notebooks -n 2 --dist loadfile --no-loadscope-reorder --durations=15 \
 	--nbval-lax --nbval-current-env --nbval-cell-timeout=300
-LOCK := uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-annotate --constraint - -o constraints.txt
+LOCK := uv pip compile pyproject.toml --extra test --extra bench --universal --python-version 3.11 --no-annotate --constraint - -o constraints.txt
 
 # uv leaves compiling to the first import; with this set, every import of torch and transformers would compile again (7 s).
 unexport PYTHONDONTWRITEBYTECODE

@@ -242,7 +242,45 @@ def frechet(size=2048, n=4096):
     return [result._replace(check=check, met=result.met and error <= 1e-6)]
 
 
-BENCHMARKS = {"generation": generation, "iw": iw, "step": step, "frechet": frechet}
+def quantizer(n_rows=16_384, dim=256, n_codes=1024):
+    """FQ-GAN's layer: forward, backward and update of the dictionary, against the EMA layer of vector-quantize-pytorch."""
+    from dgmlab.quantize import VectorQuantizer
+
+    try:
+        from vector_quantize_pytorch import VectorQuantize
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"the benchmark 'quantizer' needs its peer, but {error.name} is not installed. "
+                                  "Run `pip install 'dgmlab[bench]'`.") from None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    layer = VectorQuantizer(n_codes, dim, decay=0.8, init="normal", revive_below=0).to(device)
+    peer = VectorQuantize(dim, n_codes, decay=0.8, rotation_trick=False, threshold_ema_dead_code=0).to(device).train()
+    peer.codebook = layer.dictionary
+    peer._codebook.embed_avg.copy_(layer.dictionary)
+    x, above, one = torch.randn(n_rows, dim, device=device, requires_grad=True), torch.randn(n_rows, dim).to(device) / (
+        n_rows * dim), torch.ones((), device=device)
+
+    def ours():
+        x.grad = None
+        result = layer(x)
+        torch.autograd.backward([result.output, result.commit.mean()], [above, one])
+        layer.update()
+        return x.grad, layer.dictionary
+
+    def theirs():
+        x.grad = None
+        output, _, commit = peer(x[None])
+        torch.autograd.backward([output[0], commit.sum()], [above, one])
+        return x.grad, peer.codebook
+
+    twice = [max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours(), theirs(), strict=True)) for _ in range(2)]
+    same = max(twice) < 1e-3
+    check = f"gradients and dictionaries of two steps differ by {max(twice):.1e} of their largest"
+    return [faster(f"vector quantizer, T = {n_rows:,}, D = {dim}, K = {n_codes:,}", ours, theirs,
+                   ("VectorQuantizer and update", "vector-quantize-pytorch"), 4 if same else float("inf"), check, rounds=9)]
+
+
+BENCHMARKS = {"generation": generation, "iw": iw, "step": step, "frechet": frechet, "quantizer": quantizer}
 
 
 def main(names=()):
@@ -253,7 +291,14 @@ def main(names=()):
     results = []
     print(f"{environment()['device']}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name in names or BENCHMARKS:
-        for result in BENCHMARKS[name]():
+        try:
+            found = BENCHMARKS[name]()
+        except ModuleNotFoundError as error:
+            if names:
+                raise
+            print(f"{name}: not run; {error}", flush=True)
+            continue
+        for result in found:
             results.append(result)
             print(f"{result.name}: {result.ours} {result.ours_s:.3g} s, {result.peer} {result.peer_s:.3g} s, "
                   f"ratio {result.ratio:.2f} [{result.low:.2f}, {result.high:.2f}] (target {result.target}: "

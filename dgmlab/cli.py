@@ -276,7 +276,7 @@ def _one_line(error):
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         text = error.strerror if not error.filename else f"{error.strerror}: {error.filename}"
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) and error.name:  # not one that already says what to install
         text = f"{error}. `pip install 'dgmlab[notebooks]'` brings what running notebooks needs."
     return f"{type(error).__name__}: {' '.join(str(text).split())}"
 

@@ -19,14 +19,13 @@ from typing import NamedTuple
 
 import torch
 from torch import distributed, nn
-from torch.autograd.function import once_differentiable
 
 MODES = ("quantize", "regularize", "warmup")
 INITS = ("sample", "kmeans", "normal")
 KMEANS_ITERATIONS = 10
 # Vectors are taken some at a time, so that they, their scores and their codes stay in a CPU's cache: three times faster than
 # a (T, K) matrix and a handful of (T, D) ones in memory. A GPU wants large products.
-CPU_ROWS, CPU_SCORES, GPU_SCORES = 1024, 2**18, 2**27
+CPU_ROWS, CPU_SCORES, GPU_SCORES = 1024, 2**19, 2**27
 
 
 class Quantized(NamedTuple):
@@ -45,12 +44,12 @@ class Quantized(NamedTuple):
 
 
 class LookUp(NamedTuple):
-    """What one pass over the features finds, in the precision of the dictionary."""
+    """What one pass over the features finds; all but `quantized` in the precision of the dictionary."""
 
     codes: torch.Tensor  # (N, ...) long
     residual: torch.Tensor  # (N, C, ...) features minus their codes
-    error: torch.Tensor  # (N,) mean square of the residual, per item
-    quantized: torch.Tensor  # (N, C, ...) the codes; (0,) where not asked for
+    error: torch.Tensor  # (N,) mean square of the residual, per item; its gradient pulls the features to their codes
+    quantized: torch.Tensor  # (N, C, ...) the codes, like x; its gradient passes straight to x. (0,) where not asked for
     counts: torch.Tensor  # (K,) how many vectors have each code
     sums: torch.Tensor  # (K, D) their sums; zeros where not asked for
 
@@ -113,9 +112,29 @@ def _parts(n_items, n_positions, n_codes, device):
 @look_up.register_fake
 def _empty_look_up(x, dictionary, quantize, add_up=True):
     return (x.new_empty((len(x), *x.shape[2:]), dtype=torch.long), torch.empty_like(x, dtype=dictionary.dtype),
-            dictionary.new_empty(len(x)),
-            torch.empty_like(x, dtype=dictionary.dtype) if quantize else dictionary.new_empty(0),
+            dictionary.new_empty(len(x)), torch.empty_like(x) if quantize else x.new_empty(0),
             dictionary.new_empty(len(dictionary)), torch.empty_like(dictionary))
+
+
+def _keep_for_backward(ctx, inputs, output):
+    """Keep the residual, and neither features nor codes: a layer that follows may change those in place."""
+    found = LookUp(*output)
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(found.codes, found.counts, found.sums)
+    ctx.save_for_backward(found.residual)
+
+
+def _straight_through(ctx, _, of_residual, of_error, of_quantized, *none):
+    """Gradient of the features: that of `quantized` and `residual` as it is, that of `error` times 2 residual / numbers."""
+    residual, = ctx.saved_tensors
+    parts = [part for part in (of_residual, of_quantized) if part is not None]
+    if of_error is not None:
+        weight = of_error * (2 / residual[0].numel())
+        parts.append(residual * weight.view(-1, *[1] * (residual.ndim - 1)))
+    return sum(parts[1:], parts[0]) if parts else None, None, None, None
+
+
+look_up.register_autograd(_straight_through, setup_context=_keep_for_backward)
 
 
 @torch.library.custom_op("dgmlab::first_dictionary", mutates_args=())
@@ -142,44 +161,6 @@ def first_dictionary(rows: torch.Tensor, n_codes: int, n_iterations: int) -> tor
 @first_dictionary.register_fake
 def _(rows, n_codes, n_iterations):
     return rows.new_empty(n_codes, rows.shape[1])
-
-
-class Commitment(torch.autograd.Function):
-    """Mean squared distance of every item to its codes, of which only the features feel the gradient.
-
-    Keeps the residual and not the features: a layer that follows may change those in place. That cannot be differentiated
-    twice; a gradient penalty is one of the scores, not of this term.
-    """
-
-    @staticmethod
-    def forward(ctx, x, residual, error):
-        """x and residual (N, C, ...), error (N,) -> (N,)"""
-        ctx.save_for_backward(residual)
-        ctx.dtype = x.dtype
-        return error.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        residual, = ctx.saved_tensors
-        weight = gradient * (2 / residual[0].numel())
-        return (residual * weight.view(-1, *[1] * (residual.ndim - 1))).to(ctx.dtype), None, None
-
-
-class StraightThrough(torch.autograd.Function):
-    """x moved towards q by `share` in the forward pass, as if it had not been in the backward pass.
-
-    Not written x + (q - x).detach(), which is q only up to rounding, and rounds coarsely in bf16.
-    """
-
-    @staticmethod
-    def forward(ctx, x, quantized, share):
-        """x and quantized (N, C, ...) -> (N, C, ...), exactly `quantized` where share is 1"""
-        return torch.lerp(x, quantized.to(x.dtype), share)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient, None, None
 
 
 class VectorQuantizer(nn.Module):
@@ -237,17 +218,14 @@ class VectorQuantizer(nn.Module):
         learning = self.training and not self.frozen
         if learning and not self._ready:
             self._initialise(x.detach())
-        found = LookUp(*look_up(x.detach(), self.dictionary, self.mode != "regularize", learning))
+        found = LookUp(*look_up(x, self.dictionary, self.mode != "regularize", learning))
         if learning:
             self._remember(x.detach(), found.counts, found.sums)
-        output = x if self.mode == "regularize" else StraightThrough.apply(x, found.quantized, self._share())
-        commit = self.commit_weight * Commitment.apply(x, found.residual, found.error)
+        output = x if self.mode == "regularize" else found.quantized
+        if self.mode == "warmup":
+            output = torch.lerp(x, output, (self.n_updates / self.n_warmup).clamp(max=1).to(x.dtype))
         perplexity = torch.special.entr(found.counts / found.codes.numel()).sum().exp()
-        return Quantized(output, commit, found.codes, perplexity)
-
-    def _share(self):
-        """How much of the way to the codes the output goes: 1, or () float in mode 'warmup'."""
-        return 1.0 if self.mode == "quantize" else (self.n_updates / self.n_warmup).clamp(max=1)
+        return Quantized(output, self.commit_weight * found.error, found.codes, perplexity)
 
     def _check_input(self, x):
         if x.ndim < 2 or x.shape[1] != self.dim:

@@ -21,7 +21,7 @@ LAYERS = {
 JUPYTER = ("IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyter_server", "jupyterlab", "nbclient",
            "nbconvert", "nbformat", "notebook", "traitlets")
 NEEDED_BY_NO_CORE = (*JUPYTER, "papermill", "nbval", "datasets", "submitit", "playwright")
-CORE = ("run", "config", "training", "optimus", "data", "metrics")
+CORE = ("run", "config", "training", "optimus", "fqgan", "quantize", "data", "metrics")
 
 
 def tracked():
