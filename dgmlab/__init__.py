@@ -4,8 +4,8 @@ A map of the house; imports go down the list, never up.
 
     cli                      `dgmlab run | list | sweep | report | data | doctor | bench`
     viz/ widgets/ report     pictures: take arrays, paths, callables and Run objects, never a model
-    optimus/                 one folder per paper; they never import each other
-    data/ metrics/           corpora and numbers; know no system
+    optimus/ fqgan/          one folder per paper; they never import each other
+    data/ metrics/ quantize  corpora, numbers and the vector quantizer; know no system
     run config training checkpoint    bookkeeping: a run is a folder, a config is a frozen dataclass
     notebooks sweep          the headless runner, and grids of runs
 

@@ -180,7 +180,7 @@ def _read_value(name, value, kind):
 
 
 def _absolute(value):
-    """A path of this folder (also KIND:PATH, also a glob) made absolute, since the notebook works in its own; else the value."""
+    """A path from here (also KIND:PATH, also a glob) made absolute, as the notebook runs elsewhere; else the value itself."""
     if not isinstance(value, str):
         return value
     kind, colon, path = value.rpartition(":")
@@ -203,8 +203,8 @@ def plan_run(notebook=None, overrides=None, recipe=None):
     if "notebook" in content and find_notebook(content["notebook"]) != path:
         raise ValueError(f"recipe {label} is for {content['notebook']}, not for {path.stem}. Use the notebook it names.")
     parameters = parameters_of(path)
-    from_recipe, chosen = ({name: _absolute(value) for name, value in check_parameters(given or {}, parameters, path.stem).items()}
-                           for given in (content.get("parameters"), overrides))
+    from_recipe, chosen = (check_parameters({name: _absolute(value) for name, value in (given or {}).items()}, parameters,
+                                            path.stem) for given in (content.get("parameters"), overrides))
     if chosen:
         digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:6]
         label = f"{label}-{digest}"

@@ -93,11 +93,15 @@ def look_up(x: torch.Tensor, dictionary: torch.Tensor, quantize: bool, add_up: b
             error[part[0], part[2]] = torch.linalg.vecdot(rest, rest).view(block.shape[:2])
     found.error.copy_(error.mean(1) / dim)
     found.counts.zero_().index_add_(0, codes.flatten(), found.counts.new_ones(codes.numel()))
-    n_bad = len(x) - int(found.error.isfinite().sum())
-    if n_bad:
-        raise ValueError(f"features to quantize must be finite, found NaN or infinity in {n_bad:,} of {len(x):,} items. "
-                         "Lower the learning rate, or look at the layers before.")
+    _check_finite(found.error, "items")
     return tuple(found)
+
+
+def _check_finite(numbers, what):
+    n_bad = len(numbers) - int(numbers.isfinite().sum())
+    if n_bad:
+        raise ValueError(f"features to quantize must be finite, found NaN or infinity in {n_bad:,} of {len(numbers):,} "
+                         f"{what}. Lower the learning rate, or look at the layers before.")
 
 
 def _parts(n_items, n_positions, n_codes, device):
@@ -143,7 +147,9 @@ def first_dictionary(rows: torch.Tensor, n_codes: int, n_iterations: int) -> tor
 
     rows (T, D) float -> (K, D). With fewer vectors than codes each vector is taken once before any is taken again: the
     repeats lose every tie to the first copy, until they are revived from later batches. Draws from torch's own generator.
+    ValueError  a vector holds a NaN or an infinity
     """
+    _check_finite(rows.sum(1), "vectors")
     if len(rows) < n_codes:
         warnings.warn(f"the first batch has {len(rows):,} vectors for {n_codes:,} codes: some codes begin as copies. "
                       f"Use at most {len(rows):,} codes, or begin with a larger batch.", stacklevel=2)

@@ -255,15 +255,16 @@ def test_fewer_vectors_than_codes_is_said_and_healed_by_revival():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_bad_numbers_are_refused_and_leave_no_trace(bad):
-    for training in (True, False):
+    x = fresh(5, 4, 3, 3)
+    broken = x.clone()
+    broken[1, 2, 0, 1] = broken[3, 0, 0, 0] = bad
+    for training, n_before, found in ((True, 1, "2 of 5 items"), (False, 1, "2 of 5 items"), (True, 0, "2 of 45 vectors")):
         layer = VectorQuantizer(6, 4).train(training)
-        x = fresh(5, 4, 3, 3)
-        layer(x)
-        layer.update()
+        for _ in range(n_before):
+            layer(x)
+            layer.update()
         before = copy.deepcopy(layer.state_dict())
-        broken = x.clone()
-        broken[1, 2, 0, 1] = broken[3, 0, 0, 0] = bad
-        with pytest.raises(ValueError, match="found NaN or infinity in 2 of 5 items") as caught:
+        with pytest.raises(ValueError, match=f"found NaN or infinity in {found}") as caught:
             layer(broken)
         assert "\n" not in str(caught.value)
         layer.update()
@@ -364,12 +365,14 @@ def test_ranks_begin_and_revive_alike(init, tmp_path):
     def work(rank):
         torch.manual_seed(rank)
         layer = VectorQuantizer(10, 3, init=init, revive_below=1e6)
+        layer(batches[0][rank])
+        begin = layer.dictionary.clone()
         for both in batches:
             layer(both[rank])
             dead = layer.update()
-        return dead, layer.state_dict()
+        return begin, dead, layer.state_dict()
 
-    (dead, first), (_, second) = on_ranks(work, 2, tmp_path)
-    assert dead.all() and all(torch.equal(first[name], second[name]) for name in first)
+    (begin, dead, first), (begin_2, _, second) = on_ranks(work, 2, tmp_path)
+    assert torch.equal(begin, begin_2) and dead.all() and all(torch.equal(first[name], second[name]) for name in first)
     origin = [are_among(first["dictionary"], batches[-1][rank]) for rank in range(2)]
     assert origin[0].sum() == origin[1].sum() == 5, "the codes are revived from the features of both ranks"

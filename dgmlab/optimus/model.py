@@ -285,5 +285,5 @@ def _check_memory_support(decoder):
         raise ValueError(f"memory injection needs full attention in every layer; {type(decoder).__name__} has {found}. "
                          "Use injection='embedding'.")
     if not decoder._supports_attention_backend and not decoder._supports_sdpa:
-        raise ValueError(f"memory injection needs a decoder that takes attention from the library; {type(decoder).__name__} has "
-                         "its own. Use injection='embedding'.")
+        raise ValueError("memory injection needs a decoder that takes its attention from the library; "
+                         f"{type(decoder).__name__} has its own. Use injection='embedding'.")
