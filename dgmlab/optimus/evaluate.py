@@ -142,7 +142,7 @@ def watch(model, corpus, batch_size=128, autocast=None):
     """The state of the latent space on a (small) corpus, for the curves of a training run.
 
     -> dict: val_rec, val_kl, val_elbo in nats per sentence (one sample); mi, au; gap: reconstruction with z from the prior
-    minus with z from the posterior, in nats: what the latent tells the decoder; kl_max_dim: the busiest dimension's KL.
+    minus with z from the posterior, in nats: what the latent tells the decoder; kl_per_dim: list of Z nats.
     Draws come from a fixed generator, so that looking does not change the training that follows.
     """
     was_training = model.training
@@ -166,7 +166,7 @@ def watch(model, corpus, batch_size=128, autocast=None):
     return {
         "val_rec": sum(rec) / n, "val_kl": float(kl.sum()), "val_elbo": sum(rec) / n + float(kl.sum()),
         "mi": mutual_information(mu, logvar), "au": active_units(mu), "gap": (sum(from_prior) - sum(rec)) / n,
-        "kl_max_dim": float(kl.max()),
+        "kl_per_dim": [round(float(value), 4) for value in kl],
     }
 
 

@@ -97,7 +97,7 @@ def train(run, config):
 
         first = training.load_state(run, accelerator, parts)
         progress = training.Progress(run, config.n_steps, first, run.dir.name, show=main)
-        batches = data.batches(first)
+        batches, watched = data.batches(first), {}
         model.train()
         for step in range(first, config.n_steps):
             training.set_lr(optimizer, config.lr * training.warmup_linear(step, config.n_steps, config.warmup))
@@ -125,10 +125,11 @@ def train(run, config):
             done = step + 1
             if main and (training.every(done, 10, config.n_steps) or done == 1):
                 run.log(done, loss=loss, rec=rec, kl=kl, beta=beta, gradient_norm=norm, lr=optimizer.param_groups[0]["lr"])
-            progress.update(done, rec=rec, kl=kl, beta=beta)
+            progress.update(done, rec=rec, kl=kl, beta=beta, **watched)
             if main and training.every(done, config.eval_every, config.n_steps):
                 numbers = watch(model, data.valid, autocast=accelerator.autocast)
                 run.log(done, **numbers)
+                watched = {"mi": numbers["mi"], "au": numbers["au"]}
                 warning = collapse_warning(numbers, beta)
                 if warning:
                     print(f"step {done}: {warning}", flush=True)

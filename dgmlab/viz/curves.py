@@ -11,10 +11,11 @@ import numpy as np
 from dgmlab.config import unknown_name
 from dgmlab.viz import style
 
-PANELS = ("loss", "rec", "kl", "beta", "mi", "au")
+PANELS = ("loss", "rec", "kl", "beta", "kl_per_dim", "mi", "au", "gap")
 NAMES = {
     "loss": "loss (nats / sentence)", "rec": "reconstruction (nats / sentence)", "kl": "KL (nats / sentence)",
-    "beta": "beta, the weight of the KL", "mi": "mutual information (nats)", "au": "active units",
+    "beta": "beta, the weight of the KL", "kl_per_dim": "KL of each dimension (nats)",
+    "mi": "mutual information (nats)", "au": "active units",
     "gap": "reconstruction gap (nats)", "ppl": "perplexity", "lr": "learning rate", "gradient_norm": "gradient norm",
 }
 NOISY = ("loss", "rec", "kl", "gradient_norm")  # one batch a value: smoothing helps; a schedule is drawn as it is
@@ -172,7 +173,7 @@ def collect_training(run, keys=PANELS, smooth=0.0):
     """The panels of a run that have data, and what the collapse watch says of its last values -> TrainingInfo."""
     panels = []
     for key in keys:
-        curves = []
+        curves = _curves_per_dim(run, key) if key.endswith("_per_dim") else []
         for name, label in ((key, "training"), (f"val_{key}", "validation")):
             steps, values = run.column(name)
             noisy = label == "training" and key in NOISY
@@ -188,17 +189,25 @@ def collect_training(run, keys=PANELS, smooth=0.0):
     return TrainingInfo(run.name, tuple(panels), verdict)
 
 
+def _curves_per_dim(run, key):
+    """One Curve for each number of a logged list."""
+    rows = [(row["step"], row[key]) for row in run.metrics() if isinstance(row.get(key), list)]
+    steps = np.array([step for step, _ in rows], dtype=float)
+    return [Curve(str(i), steps, np.array(values, dtype=float), np.array(values, dtype=float))
+            for i, values in enumerate(zip(*(values for _, values in rows), strict=True))]
+
+
 @style.styled
 def plot_training(run, keys=PANELS, smooth=0.0):
-    """Loss, reconstruction, KL, beta, and the collapse watch (MI and active units) of one run. -> Figure"""
+    """Loss, reconstruction, KL, beta, and the collapse watch (KL by dimension, MI, active units, gap) of a run. -> Figure"""
     info = collect_training(run, keys, smooth)
     if not info.panels:
         figure, ax = style.canvas(7.2, 1.4)
         style.blank(ax).text(0.5, 0.5, f"{info.name}: nothing logged yet", ha="center", va="center", color=style.FAINT)
         return style.finish(figure, info)
-    columns = min(len(info.panels), 3)
+    columns = min(len(info.panels), 4 if len(info.panels) > 6 else 3)
     rows = -(-len(info.panels) // columns)
-    figure, axes = style.canvas(3.4 * columns, 2.35 * rows + 0.4, rows, columns, squeeze=False)
+    figure, axes = style.canvas(3.1 * columns, 2.35 * rows + 0.4, rows, columns, squeeze=False)
     for number, ax in enumerate(axes.flat):
         if number >= len(info.panels):
             ax.remove()
@@ -206,10 +215,10 @@ def plot_training(run, keys=PANELS, smooth=0.0):
         panel = info.panels[number]
         watch = panel.key in ("mi", "au")
         _draw_metric(ax, panel, (style.GREEN if watch else style.BLUE, style.ORANGE))
-        ax.set_title(NAMES.get(panel.key, panel.key), fontsize=9.5)
+        ax.set_title(NAMES.get(panel.key, panel.key), fontsize=9)
         if watch:
             ax.set_ylim(bottom=0, top=max(1.0, 1.1 * max(curve.values.max() for curve in panel.curves)))
-        if len(panel.curves) > 1:
+        if len(panel.curves) > 1 and not panel.key.endswith("_per_dim"):
             ax.legend()
         if number >= len(info.panels) - columns:
             ax.set_xlabel("step")
@@ -227,7 +236,7 @@ def collect_kl(kl, threshold=0.01):
 
 @style.styled
 def plot_kl_per_dim(kl, threshold=0.01, ax=None):
-    """Mean KL of each latent dimension, largest first; grey bars carry nothing. kl (Z,) nats. -> Figure"""
+    """Mean KL of each latent dimension, largest first; bars below the threshold are grey. kl (Z,) nats. -> Figure"""
     info = collect_kl(kl, threshold)
     figure, ax = style.on(ax, 7.2, 2.8)
     tints = [style.BLUE if value > threshold else "#C3CBD4" for value in info.kl]
@@ -235,7 +244,7 @@ def plot_kl_per_dim(kl, threshold=0.01, ax=None):
     ax.axhline(threshold, color=style.MARK, linewidth=1, linestyle=(0, (4, 3)))
     ax.annotate(f"threshold {threshold:g}", (1, threshold), xycoords=("axes fraction", "data"), ha="right", va="bottom",
                 xytext=(0, 2), textcoords="offset points", color=style.MARK, fontsize=8)
-    ax.set_title(f"{info.active} of {len(info.kl)} dimensions carry information, {info.total:.2f} nats in all")
+    ax.set_title(f"{info.active} of {len(info.kl)} dimensions above the threshold, {info.total:.2f} nats in all")
     ax.set(xlabel="latent dimension, largest first", ylabel="KL (nats)")
     if len(info.kl) <= 40:
         ax.set_xticks(np.arange(len(info.kl)), [str(i) for i in info.order], fontsize=7)

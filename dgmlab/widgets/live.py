@@ -1,11 +1,14 @@
 """Curves of a run that is still training, read from its folder: the training itself may be anywhere."""
 
 import threading
+import time
 
 import ipywidgets as ipw
 
 from dgmlab.viz.curves import PANELS, plot_training
 from dgmlab.widgets.parts import StatusLine, title
+
+SHARE = 15  # drawing may take a sixteenth of the time: the training may well be in this very process
 
 
 class LiveCurves:
@@ -42,7 +45,7 @@ class LiveCurves:
         self.status.say(f"{status.get('state', 'not started')}{steps}  {status.get('line', '')}".rstrip())
 
     def start(self, seconds=3.0):
-        """Redraw every few seconds from a background thread, until the run is no longer running or `stop`."""
+        """Redraw every few seconds (more rarely where drawing is slow) in the background, until the run or `stop` ends it."""
         self.stop()
         self._halt = threading.Event()
         self._thread = threading.Thread(target=self._follow, args=(self._halt, seconds), daemon=True)
@@ -66,7 +69,8 @@ class LiveCurves:
     def _follow(self, halt, seconds):
         while not halt.is_set():
             running = self.run.status.get("state") == "running"  # asked first, so that the last values are still drawn
+            began = time.monotonic()
             self.refresh()
             if not running:
                 return
-            halt.wait(seconds)
+            halt.wait(max(seconds, SHARE * (time.monotonic() - began)))

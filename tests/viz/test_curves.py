@@ -59,6 +59,16 @@ def test_beta_stages_and_cycles_are_counted():
         curves.collect_beta([])
 
 
+def test_a_logged_list_is_one_line_for_each_number(tmp_path):
+    run = Run.start(tmp_path / "run", {})
+    for step in (1, 2, 3):
+        run.log(step, kl=1.0, kl_per_dim=[0.5 * step, 0.1])
+    run.close()
+    panel = next(panel for panel in curves.collect_training(run).panels if panel.key == "kl_per_dim")
+    assert [curve.values.tolist() for curve in panel.curves] == [[0.5, 1.0, 1.5], [0.1, 0.1, 0.1]]
+    assert curves.plot_training(run).axes[1].get_legend() is None
+
+
 def test_training_panels_hold_validation_and_the_collapse_watch(run):
     info = curves.collect_training(run, smooth=0.5)
     assert [panel.key for panel in info.panels] == ["loss", "beta", "mi", "au"]
@@ -81,7 +91,7 @@ def test_kl_per_dimension_is_sorted_and_counted():
     np.testing.assert_array_equal(info.order, [1, 2, 0])
     assert (info.active, info.total) == (2, pytest.approx(0.521))
     title = curves.plot_kl_per_dim([0.001, 0.5, 0.02]).axes[0].get_title(loc="left")
-    assert title == "2 of 3 dimensions carry information, 0.52 nats in all"
+    assert title == "2 of 3 dimensions above the threshold, 0.52 nats in all"
 
 
 def test_rate_distortion_points_are_sorted_by_rate():
