@@ -104,6 +104,15 @@ def test_strings_of_a_command_line_are_read_as_the_annotated_type(lab):
     assert whole == 2.0 and isinstance(whole, float)
 
 
+def test_paths_are_those_of_the_folder_one_stands_in(lab, tmp_path, monkeypatch):
+    (tmp_path / "here" / "news").mkdir(parents=True)
+    (tmp_path / "here" / "my.txt").write_text("a line")
+    monkeypatch.chdir(tmp_path / "here")
+    for given, read in {"my.txt": f"{tmp_path}/here/my.txt", "shards:*.txt": f"shards:{tmp_path}/here/*.txt", "news": "news",
+                        "./news": f"{tmp_path}/here/news", "absent.txt": "absent.txt", "hub:me/news": "hub:me/news"}.items():
+        assert notebooks.plan_run("11", {"corpus": given}).given == {"corpus": read}
+
+
 def test_recipe_gives_parameters_and_overrides_win(lab):
     (lab / "notebooks" / "recipes" / "big.yaml").write_text(
         "notebook: 11_toy_train\ndescription: more\nparameters:\n  n_steps: 9\n  rate: 1e-3\n"

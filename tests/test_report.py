@@ -140,7 +140,10 @@ def test_broken_files_and_folders_moved_aside_do_not_break_the_gallery(home):
     (run.dir / "results.json").write_text("{")
     (run.dir / "env.json").write_text("[")
     make_run(home, "11_x/a.old-20261121-101010")
-    assert [card.name for card in report.collect()] == ["11_x/a"]
+    other = make_run(home, "11_x/b")
+    for broken in ("{", "[1, 2]"):
+        (other.dir / "status.json").write_text(broken)
+        assert [card.name for card in report.collect()] == ["11_x/a", "11_x/b"]
     report.build()
 
 

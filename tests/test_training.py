@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from dgmlab import checkpoint, training
 from dgmlab.optimus.train import TrainConfig, train
@@ -126,9 +127,11 @@ def test_nan_stops_the_run_naming_the_step_and_keeps_the_checkpoint(tmp_path, mo
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000007"]
 
 
-def test_full_disk_is_one_line_and_leaves_the_older_checkpoint(uninterrupted, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError(
+    "Error while serializing: I/O error: No space left on device (os error 28)")], ids=["system", "safetensors"])
+def test_full_disk_is_one_line_and_leaves_the_older_checkpoint(error, uninterrupted, tmp_path, monkeypatch):
     def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     with monkeypatch.context() as patch:
         real = checkpoint.save_file

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from dgmlab.notebooks import only_one
 from dgmlab.optimus.__main__ import main
 
 SMALLEST = ["vocab_size=0", "max_length=16", "limit=64", "n_steps=3", "batch_size=8", "n_watch=8", "n_eval=8", "iw_samples=2",
@@ -43,6 +44,19 @@ def test_paper_recipe_trains_from_local_backbones_and_another_run_takes_it_up(tm
     assert main([str(tmp_path / "wrong"), "-f", "ptb_paper", *options, "-p", "latent_size=9",
                  "-p", f"init={tmp_path / 'paper' / 'model'}"]) == 2
     assert "latent_size is 8 in this checkpoint but 9 was asked for" in capsys.readouterr().err
+
+
+def test_a_refused_run_has_failed_and_can_begin_anew(tmp_path, capsys):
+    options = [word for pair in (*SMALLEST, "data=grammar") for word in ("-p", pair)]
+    assert main([str(tmp_path / "run"), *options, "-p", "size=huge"]) == 2
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "failed" and "huge" in status["error"]
+    assert main([str(tmp_path / "run"), *options]) == 2
+    assert "start over with --fresh" in capsys.readouterr().err
+    assert main([str(tmp_path / "run"), *options, "--fresh"]) == 0
+    with only_one(tmp_path / "run"):
+        assert main([str(tmp_path / "run"), *options]) == 2
+    assert "is in use by another dgmlab run" in capsys.readouterr().err
 
 
 MISTAKES = {

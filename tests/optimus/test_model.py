@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 from torch.nn import functional
-from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from dgmlab.optimus.model import INJECTIONS, POOLINGS, Optimus
 
@@ -184,8 +193,14 @@ def test_memory_in_bfloat16_follows_the_weights():
 def test_wrong_choices_and_missing_latents_are_one_line_errors():
     with pytest.raises(ValueError, match="injection is 'memmory'; choose one of: memory, embedding, both"):
         make_model("memmory")
+    with pytest.raises(ValueError, match="GPTNeoForCausalLM has its own. Use injection='embedding'"):
+        make_model(decoder=GPTNeoForCausalLM(GPTNeoConfig(vocab_size=40, hidden_size=16, num_layers=1, num_heads=2,
+                                                          attention_types=[[["global"], 1]])))
     model = make_model()
     with pytest.raises(ValueError, match="pass latent"):
         model(torch.ones(1, 2, dtype=torch.long))
     with pytest.raises(ValueError, match=f"latent_size is {Z} in this model but the latent has 3 dimensions"):
         model(torch.ones(1, 2, dtype=torch.long), latent=torch.zeros(1, 3))
+    model.set_attn_implementation("eager")
+    with pytest.raises(ValueError, match="attention is 'eager', which would drop the latent"):
+        model(torch.ones(1, 2, dtype=torch.long), latent=torch.zeros(1, Z))
