@@ -52,7 +52,7 @@ def test_streamed_batches_whose_sentences_are_all_too_long_are_passed_over(confi
 
 
 def test_too_long_sentences_are_counted_aloud(tmp_path, capsys):
-    lines = [f"{'word' if i % 4 else 'a longer line'} {i}" for i in range(120)]
+    lines = [f"{'word' if i % 4 else 'a longer line'} {i}" for i in range(600)]
     (tmp_path / "my.txt").write_text("\n".join(lines))
     train(Run.start(tmp_path / "run", {}), TrainConfig(
         data=str(tmp_path / "my.txt"), size="tiny", vocab_size=0, max_length=3, n_steps=1, batch_size=8, n_watch=4, n_eval=4,
