@@ -13,3 +13,25 @@ A map of the house; imports go down the list, never up.
 """
 
 __version__ = "0.1.0"
+
+
+def front_door(package, home):
+    """A system's module `__getattr__` (PEP 562): its public names and its files, imported on first use.
+
+    package  the system's `__name__`
+    home     public name -> the file of the package that holds it, or another module by its full name
+    """
+    from importlib import import_module
+
+    def find(name):
+        if name in home:
+            module = home[name]
+            return getattr(import_module(module if "." in module else f"{package}.{module}"), name)
+        try:
+            return import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{package}.{name}":
+                raise
+            raise AttributeError(f"module '{package}' has no attribute '{name}'") from None
+
+    return find

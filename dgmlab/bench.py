@@ -63,8 +63,7 @@ def faster(name, ours, peer, labels, target, check, rounds=3, warmup=1, scale=1.
 def small_model(n_sentences=1000, seed=0):
     """A `small` Optimus with random weights in fp32, and grammar sentences repeated to some 25 words: (model, corpus)."""
     from dgmlab.data import grammar
-    from dgmlab.optimus.data import Corpus, Tokenizers, bpe_tokenizer
-    from dgmlab.optimus.model import Optimus
+    from dgmlab.optimus.data import bpe_tokenizer
 
     pieces = grammar.sample(4 * n_sentences, seed)
     rng = np.random.default_rng(seed)
@@ -72,24 +71,26 @@ def small_model(n_sentences=1000, seed=0):
     # a vocabulary of the real size: the output layer is most of a small decoder's work
     tokenizer = bpe_tokenizer(sentences)
     tokenizer.add_tokens([f"<filler{i}>" for i in range(8000 - len(tokenizer))])
-    tokenizers = Tokenizers(tokenizer, tokenizer)
-    torch.manual_seed(seed)
-    model = Optimus.from_preset("small", tokenizers)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    return model, Corpus(sentences, tokenizers, 60)
+    return _fresh_model("small", tokenizer, sentences, seed)
 
 
 def grammar_model(n_sentences=1000, seed=0):
     """A `tiny` Optimus as the notebooks train it, at its random start, and sentences of the grammar: (model, corpus)."""
     from dgmlab.data import grammar
-    from dgmlab.optimus.data import Corpus, Tokenizers, word_tokenizer
-    from dgmlab.optimus.model import Optimus
+    from dgmlab.optimus.data import word_tokenizer
 
     sentences = grammar.sample(n_sentences, seed)
-    tokenizer = word_tokenizer(sentences)
-    torch.manual_seed(seed)
+    return _fresh_model("tiny", word_tokenizer(sentences), sentences, seed, latent_size=16)
+
+
+def _fresh_model(size, tokenizer, sentences, seed, **options):
+    """(model in evaluation mode at its random start, corpus), on the GPU where there is one."""
+    from dgmlab.optimus.data import Corpus, Tokenizers
+    from dgmlab.optimus.model import Optimus
+
     tokenizers = Tokenizers(tokenizer, tokenizer)
-    model = Optimus.from_preset("tiny", tokenizers, latent_size=16)
+    torch.manual_seed(seed)
+    model = Optimus.from_preset(size, tokenizers, **options)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model, Corpus(sentences, tokenizers, 60)
 
@@ -129,8 +130,8 @@ def generation():
 def iw():
     """Importance-weighted likelihood of 1,000 sentences with K = 100: encode once and batch, against batch-1 re-encoding.
 
-    Twice: the default model on the grammar (8 tokens a sentence, 68 words), and `small` with a real vocabulary (26 tokens,
-    8,000 pieces), where arithmetic outweighs the calls that batching saves.
+    Twice: the default model on the grammar (10 tokens a sentence, 85 in the vocabulary), and `small` with a real vocabulary
+    (26 tokens, 8,000 pieces), where arithmetic outweighs the calls that batching saves.
     """
     return [_iw("tiny, the grammar", *grammar_model()), _iw("small, 26 tokens of 8,000", *small_model(1000))]
 

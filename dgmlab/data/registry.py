@@ -40,7 +40,10 @@ def lookup(name):
 
 def is_here(name):
     """True where the folder of a corpus holds something."""
-    folder = data_home() / lookup(name).name
+    return _holds_something(data_home() / lookup(name).name)
+
+
+def _holds_something(folder):
     return folder.is_dir() and any(folder.iterdir())
 
 
@@ -60,7 +63,7 @@ def check(name, dest=None):
     """What is wrong with a corpus on disk: files that are missing or differ. -> list of str, empty when all is well"""
     folder = Path(dest or data_home() / lookup(name).name)
     problems = []
-    if not lookup(name).files and not (folder.is_dir() and any(folder.iterdir())):
+    if not lookup(name).files and not _holds_something(folder):
         problems.append(f"{folder} holds no files. {lookup(name).note}")
     for file in lookup(name).files:
         path = folder / file.path

@@ -21,22 +21,9 @@ goes from the one to the other. The dictionary begins at features of the first b
 per step of an optimizer whatever the number of passes, and all ranks have the same.
 """
 
-_HOME = {
-    "add_fq": "dgmlab.fqgan.attach", "remove_fq": "dgmlab.fqgan.attach", "collect": "dgmlab.fqgan.attach",
-    "Collected": "dgmlab.fqgan.attach", "VectorQuantizer": "dgmlab.quantize", "update_dictionaries": "dgmlab.quantize",
-    "frozen": "dgmlab.quantize",
-}
+from dgmlab import front_door
 
-
-def __getattr__(name):
-    """Import on first use (PEP 562): the front door stays light."""
-    from importlib import import_module
-
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    try:
-        return import_module(f"dgmlab.fqgan.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"dgmlab.fqgan.{name}":
-            raise
-        raise AttributeError(f"module 'dgmlab.fqgan' has no attribute '{name}'") from None
+__getattr__ = front_door(__name__, {
+    "add_fq": "attach", "remove_fq": "attach", "collect": "attach", "Collected": "attach",
+    "VectorQuantizer": "dgmlab.quantize", "update_dictionaries": "dgmlab.quantize", "frozen": "dgmlab.quantize",
+})

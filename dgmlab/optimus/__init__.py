@@ -21,22 +21,10 @@ in nats per sentence (`length_weighted=False`) or divided by T + 2 as released; 
 mutual information is taken over the whole set.
 """
 
-_HOME = {
+from dgmlab import front_door
+
+__getattr__ = front_door(__name__, {
     "Optimus": "model", "OptimusConfig": "model", "Posterior": "model",
-    "TrainConfig": "train", "train": "train", "load_trained": "data", "Tokenizers": "data",
+    "TrainConfig": "train", "load_trained": "data", "Tokenizers": "data",
     "encode_sentences": "latent", "decode_latents": "latent", "interpolate": "latent", "analogy": "latent",
-}
-
-
-def __getattr__(name):
-    """Import on first use (PEP 562): the front door stays light."""
-    from importlib import import_module
-
-    if name in _HOME and name != "train":
-        return getattr(import_module(f"dgmlab.optimus.{_HOME[name]}"), name)
-    try:
-        return import_module(f"dgmlab.optimus.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"dgmlab.optimus.{name}":
-            raise
-        raise AttributeError(f"module 'dgmlab.optimus' has no attribute '{name}'") from None
+})

@@ -214,11 +214,12 @@ def plot_training(run, keys=PANELS, smooth=0.0):
             continue
         panel = info.panels[number]
         watch = panel.key in ("mi", "au")
-        _draw_metric(ax, panel, (style.GREEN if watch else style.BLUE, style.ORANGE))
+        per_dim = panel.key.endswith("_per_dim")  # one line each, all alike: orange would say validation
+        _draw_metric(ax, panel, (style.BLUE,) if per_dim else (style.GREEN if watch else style.BLUE, style.ORANGE))
         ax.set_title(NAMES.get(panel.key, panel.key), fontsize=9)
         if watch:
             ax.set_ylim(bottom=0, top=max(1.0, 1.1 * max(curve.values.max() for curve in panel.curves)))
-        if len(panel.curves) > 1 and not panel.key.endswith("_per_dim"):
+        if len(panel.curves) > 1 and not per_dim:
             ax.legend()
         if number >= len(info.panels) - columns:
             ax.set_xlabel("step")
