@@ -309,7 +309,7 @@ class Discriminator(Trunk):
 
     def head(self, h, y):
         """h (B, C) features, y (B,) long -> DOut without class logits"""
-        return DOut(self.linear(h).squeeze(1) + (self.embed(y) * h).sum(1), h.new_zeros(()), {})
+        return DOut(self.linear(h).squeeze(1) + (self.embed(y) * h).sum(1))
 
 
 PRESETS = {

@@ -12,13 +12,16 @@ from torch.nn.utils import parametrize
 
 
 class DOut(NamedTuple):
-    """What every discriminator of this folder says about a batch."""
+    """What a class-conditional discriminator says about a batch; of codes and commitment, `attach.collect` tells."""
 
     logits: torch.Tensor  # (B,) high for real, unbounded
-    commit: torch.Tensor  # () weighted commitment loss, summed over quantised layers; 0 without quantisation
-    codes: dict  # layer name -> code indices (B, H, W) long; {} without quantisation
     class_logits: torch.Tensor | None = None  # (B, N) of the classifier, where there is one
     twin_logits: torch.Tensor | None = None  # (B, N) of the twin classifier, where there is one
+
+    def halves(self):
+        """What it said of the first and of the second half of the batch -> pair of DOut"""
+        pairs = [(None, None) if each is None else each.chunk(2) for each in self]
+        return tuple(DOut(*half) for half in zip(*pairs, strict=True))
 
 
 class DTerms(NamedTuple):

@@ -24,7 +24,7 @@ class ACDiscriminator(Trunk):
 
     def head(self, h, y):
         """h (B, C) features; y is taken so that all heads are called alike, and not looked at -> DOut"""
-        return DOut(self.linear(h).squeeze(1), h.new_zeros(()), {}, self.classifier(h))
+        return DOut(self.linear(h).squeeze(1), self.classifier(h))
 
 
 class TACDiscriminator(ACDiscriminator):

@@ -24,7 +24,7 @@ from dgmlab.fqgan.losses import (
 
 
 def out(logits, class_logits=None, twin_logits=None):
-    return DOut(logits, torch.zeros(()), {}, class_logits, twin_logits)
+    return DOut(logits, class_logits, twin_logits)
 
 
 # adversarial
