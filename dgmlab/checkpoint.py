@@ -24,13 +24,15 @@ from dgmlab.run import read_json, write_error, write_json
 FORMAT = 1  # raised when the layout of a checkpoint changes
 
 
-def save_state(run, step, accelerator, parts, keep=2):
-    """Write checkpoints/step-XXXXXXXX atomically and keep the last `keep`.
+def save_state(run, step, accelerator, parts, keep=2, name=None):
+    """Write checkpoints/step-XXXXXXXX atomically and keep the last `keep`. All ranks call it.
 
     parts  name -> object with state_dict() (tensors, numbers, strings, lists and dicts; never pickled)
+    name   write checkpoints/NAME instead, e.g. 'best', in place of the one before. `keep` does not count it, and only
+           load_state(..., name=NAME) takes it up
     """
-    target = run.checkpoints / f"step-{step:08d}"
-    scratch = run.checkpoints / f".writing-{step:08d}"
+    target = run.checkpoints / (name or f"step-{step:08d}")
+    scratch = run.checkpoints / f".writing-{name or f'{step:08d}'}"
     try:
         if accelerator.is_main_process:
             _clear_scratch(run.checkpoints)
@@ -38,17 +40,14 @@ def save_state(run, step, accelerator, parts, keep=2):
         accelerator.wait_for_everyone()
         _write_part(scratch, f"rng-{accelerator.process_index}", _random_state())
         if accelerator.is_main_process:
-            for name, part in parts.items():
-                _write_part(scratch, name, accelerator.unwrap_model(part).state_dict()
-                            if isinstance(part, torch.nn.Module) else part.state_dict())
+            for part_name, part in parts.items():
+                _write_part(scratch, part_name, _inside(accelerator, part).state_dict())
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             digests = {file.name: _sha256(file) for file in sorted(scratch.iterdir())}
             manifest = {"format": FORMAT, "step": step, "world_size": accelerator.num_processes, "sha256": digests}
             write_json(scratch / "manifest.json", manifest)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(scratch, target)
+            _put_in_place(scratch, target)
             for old in _list_checkpoints(run)[:-keep]:
                 shutil.rmtree(old)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -59,40 +58,75 @@ def save_state(run, step, accelerator, parts, keep=2):
     return target
 
 
-def load_state(run, accelerator, parts):
+def load_state(run, accelerator, parts, name=None, rewind=None):
     """Take up the newest whole checkpoint and return its step, or 0 where there is none.
 
     A truncated or altered checkpoint is named in a warning and the one before it is used. Metrics logged after the
     checkpoint are forgotten, so that the run goes on as if it had never been interrupted.
+
+    name    take up checkpoints/NAME instead, e.g. 'best', with the random states that are in it
+    rewind  whether to forget the later metrics; by default only without a name: a run that goes back to its best state keeps
+            the record of what went wrong
+
+    FileNotFoundError  there is no checkpoint called `name`, or it is damaged
+    ValueError         the checkpoint does not fit the parts
     """
     chosen = [None]
     if accelerator.is_main_process:
-        for folder in reversed(_list_checkpoints(run)):
-            problem = _problem(folder)
-            if problem is None:
-                chosen = [str(folder)]
-                break
-            warnings.warn(f"{folder} cannot be used ({problem}); trying the checkpoint before it.", stacklevel=2)
+        chosen = [_choose(_list_checkpoints(run) if name is None else _list_named(run, name))]
     broadcast_object_list(chosen)
-    if chosen[0] is None:
-        if accelerator.is_main_process:
-            run.rewind(0)
-        return 0
-    folder = Path(chosen[0])
-    manifest = read_json(folder / "manifest.json")
+    if chosen[0] is None and name is not None:
+        raise FileNotFoundError(f"a whole checkpoint was expected at {run.checkpoints / name}. Save one with "
+                                f"save_state(..., name='{name}') first, or load the newest: leave the name out.")
+    step = 0 if chosen[0] is None else _take_up(Path(chosen[0]), accelerator, parts)
+    if accelerator.is_main_process and (name is None if rewind is None else rewind):
+        run.rewind(step)
+    return step
+
+
+def _choose(folders):
+    """Path of the last whole checkpoint among `folders` as a string, or None; those that are not whole are named."""
+    for folder in reversed(folders):
+        problem = _problem(folder)
+        if problem is None:
+            return str(folder)
+        warnings.warn(f"{folder} cannot be used ({problem}); trying the checkpoint before it.", stacklevel=3)
+    return None
+
+
+def _take_up(folder, accelerator, parts):
+    """Load the parts and this rank's random states from a checkpoint -> its step."""
     for name, part in parts.items():
-        target = accelerator.unwrap_model(part) if isinstance(part, torch.nn.Module) else part
         try:
-            target.load_state_dict(_read_part(folder, name))
+            _inside(accelerator, part).load_state_dict(_read_part(folder, name))
         except (RuntimeError, KeyError, ValueError) as error:
             first = " ".join(str(error).split())[:300]
             raise ValueError(f"{folder} does not fit this configuration ({name}: {first}). Start a new run folder.") from None
     mine = f"rng-{accelerator.process_index}"
     if (folder / f"{mine}.json").exists():
         _set_random_state(_read_part(folder, mine))
-    if accelerator.is_main_process:
-        run.rewind(manifest["step"])
-    return manifest["step"]
+    return read_json(folder / "manifest.json")["step"]
+
+
+def _inside(accelerator, part):
+    """A module without what DistributedDataParallel or torch.compile put around it; any other part as it is."""
+    return accelerator.unwrap_model(part) if isinstance(part, torch.nn.Module) else part
+
+
+def _put_in_place(scratch, target):
+    """Rename a whole checkpoint to its name. Until it is there, the one it replaces is at hand under another."""
+    replaced = target.with_name(f".replaced-{target.name}")
+    if target.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.replace(target, replaced)
+    os.replace(scratch, target)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _list_named(run, name):
+    """The checkpoint called `name`, after the one that it was about to replace when the process was killed."""
+    found = (run.checkpoints / f".replaced-{name}", run.checkpoints / name)
+    return [folder for folder in found if folder.exists()]
 
 
 def _list_checkpoints(run):

@@ -122,22 +122,35 @@ def syncing(accelerator, model, last):
 
 
 class EMA:
-    """Exponential moving average of a model's parameters, kept in fp32: average <- decay * average + (1 - decay) * p."""
+    """Exponential moving average of a model, kept in fp32: average <- decay * average + (1 - decay) * value.
+
+    Parameters and floating-point buffers (BatchNorm's running statistics, StyleGAN's w_avg) are averaged, integer and boolean
+    buffers copied. Buffers that a state_dict leaves out are constants or scratch, and left out here as well.
+    """
 
     def __init__(self, model, decay):
         self.decay = decay
-        self.average = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+        names = set(model.state_dict())
+        self.average = {name: tensor.detach().to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+                        for name, tensor in _parameters_and_buffers(model).items() if name in names}
 
     @torch.no_grad()
-    def update(self, model):
-        for name, p in model.named_parameters():
-            self.average[name].lerp_(p.detach().float(), 1 - self.decay)
+    def update(self, model, decay=None):
+        """One step towards `model`; `decay`, in [0, 1], replaces the usual one in this step, as a ramp-up does. 0 copies."""
+        values = _parameters_and_buffers(model)
+        floats = [name for name, average in self.average.items() if average.is_floating_point()]
+        others = [name for name, average in self.average.items() if not average.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in floats], [values[name].detach().float() for name in floats],
+                             1 - (self.decay if decay is None else decay))
+        for name in others:
+            self.average[name].copy_(values[name])
 
     @torch.no_grad()
     def copy_to(self, model):
-        """Overwrite the model's parameters by their averages."""
-        for name, p in model.named_parameters():
-            p.copy_(self.average[name])
+        """Overwrite the model's parameters and buffers by their averages."""
+        values = _parameters_and_buffers(model)
+        for name, average in self.average.items():
+            values[name].copy_(average)
 
     def state_dict(self):
         return {"average": self.average}
@@ -145,6 +158,10 @@ class EMA:
     def load_state_dict(self, state):
         for name, value in state["average"].items():
             self.average[name].copy_(value)
+
+
+def _parameters_and_buffers(model):
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 # progress

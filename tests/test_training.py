@@ -153,26 +153,6 @@ def test_only_the_last_checkpoints_are_kept(uninterrupted):
     assert [p.name for p in sorted((uninterrupted[0] / "checkpoints").iterdir())] == ["step-00000028", "step-00000030"]
 
 
-def test_checkpoint_tree_round_trips_types_and_tied_tensors(tmp_path):
-    weight = torch.randn(3, 2)
-    state = {"tied": [weight, weight], 3: (1, 2.5, None, "x"), "empty": torch.zeros(0), "flag": True}
-    state["half"] = weight.bfloat16()
-    checkpoint._write_part(tmp_path, "part", state)
-    back = checkpoint._read_part(tmp_path, "part")
-    assert back[3] == (1, 2.5, None, "x") and back["flag"] is True and back["empty"].shape == (0,)
-    assert torch.equal(back["tied"][0], weight) and torch.equal(back["half"], weight.bfloat16())
-    assert (tmp_path / "part.safetensors").stat().st_size < 500  # the tied tensor is stored once
-    with pytest.raises(TypeError, match="a checkpoint holds tensors, numbers"):
-        checkpoint._write_part(tmp_path, "bad", {"x": object()})
-
-
-def test_random_states_of_all_generators_are_restored():
-    state = checkpoint._random_state()
-    first = random.random(), np.random.rand(), torch.rand(1).item()
-    checkpoint._set_random_state(state)
-    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
-
-
 def test_accumulated_gradient_equals_that_of_the_large_batch(tmp_path):
     finals = []
     for accumulate in (1, 3):
@@ -222,6 +202,52 @@ def test_ema_follows_its_formula():
     assert ema.average["weight"].item() == pytest.approx(1 * 0.75**2 + 3 * (1 - 0.75**2))
     ema.copy_to(model)
     assert model.weight.item() == pytest.approx(ema.average["weight"].item())
+
+
+class Running(torch.nn.Module):
+    """A parameter, a float buffer, two countable ones, and one that no state_dict holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3))
+        for name, buffer in (("mean", torch.randn(2)), ("count", torch.tensor(4)), ("seen", torch.tensor(False))):
+            self.register_buffer(name, buffer)
+        self.register_buffer("kernel", torch.ones(2), persistent=False)
+
+    def move(self):
+        for tensor in (self.weight.data, self.mean, self.kernel):
+            tensor.normal_()
+        self.count += 3
+        self.seen.logical_not_()
+
+
+def test_ema_averages_floating_buffers_and_copies_the_others():
+    model = Running()
+    ema, decays = training.EMA(model, 0.9), (None, 0.5, 0.0, 1.0, 0.99)
+    wanted = {name: getattr(model, name).detach().double().clone() for name in ("weight", "mean")}
+    for decay in decays:
+        model.move()
+        ema.update(model, decay)
+        for name, average in wanted.items():
+            average.lerp_(getattr(model, name).detach().double(), 1 - (0.9 if decay is None else decay))
+    assert set(ema.average) == {"weight", "mean", "count", "seen"}
+    assert all(torch.allclose(ema.average[name].double(), value, atol=1e-6) for name, value in wanted.items())
+    resumed, target = training.EMA(Running(), 0.9), Running()
+    resumed.load_state_dict(ema.state_dict())
+    resumed.copy_to(target)
+    assert all(torch.equal(getattr(target, name), ema.average[name]) for name in ema.average)
+    assert target.count == 4 + 3 * len(decays) and target.seen and torch.equal(target.kernel, torch.ones(2))
+    assert target.seen.dtype == torch.bool and ema.average["count"].dtype == torch.long
+
+
+def test_ema_is_kept_in_fp32_and_is_not_the_model_itself():
+    model = Running().bfloat16()
+    ema = training.EMA(model, 0.999)
+    start = ema.average["weight"].clone()
+    model.weight.data += 1  # 0.001 of it would be lost in bf16
+    ema.update(model)
+    assert ema.average["weight"].dtype == torch.float32
+    assert torch.allclose(ema.average["weight"] - start, (model.weight.float() - start) / 1000, rtol=1e-2)
 
 
 def test_clip_reports_the_norm_before_clipping_and_stops_at_nan():
