@@ -1,16 +1,21 @@
-"""From an encoded picture to numbers and back: decode, fit to a square, scale to [-1, 1], mirror, crop.
+"""From an encoded picture to numbers and back: decode, fit to a square, scale to [-1, 1], mirror, crop, tile, write.
 
 Letters: B batch, N pictures, C channels, H and W height and width, S side of a square. Stored pictures are uint8 RGB in
 0..255; networks see float32 in [-1, 1]. Decoding is Pillow's alone.
 """
 
+import contextlib
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dgmlab.run import write_error
 
 # antialiased when shrinking, unlike the resizing of most frameworks (Parmar et al. 2022, On Aliased Resizing)
 FILTER = Image.Resampling.BICUBIC
@@ -75,6 +80,42 @@ def random_crop(x, size, generator):
     which = torch.arange(n, device=x.device)[:, None, None]
     crops = x[which, :, (top + side)[:, :, None], (left + side)[:, None, :]]  # (B, size, size, C): indices come first
     return crops.permute(0, 3, 1, 2).contiguous()
+
+
+def tile(pictures, columns, gap=2):
+    """Lay pictures out in rows, from left to right, in white: (N, 3, S, S) uint8 -> (3, H, W) uint8.
+
+    columns  pictures in a row; the last row is filled up with white
+    gap      white pixels between two pictures, none around them: H = rows * (S + gap) - gap, W alike
+    """
+    x = torch.as_tensor(pictures)
+    if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3 or not len(x):
+        raise ValueError(f"pictures (N, 3, S, S) uint8 were expected, at least one, found {tuple(x.shape)} {x.dtype}.")
+    if columns < 1 or gap < 0:
+        raise ValueError(f"columns >= 1 and gap >= 0 were expected, found columns={columns}, gap={gap}.")
+    rows = -(-len(x) // columns)
+    height, width = x.shape[2] + gap, x.shape[3] + gap
+    cells = x.new_full((rows * columns, 3, height, width), 255)
+    cells[:len(x), :, :x.shape[2], :x.shape[3]] = x
+    grid = cells.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4)  # (3, rows, height, columns, width)
+    return grid.reshape(3, rows * height, columns * width)[:, :rows * height - gap, :columns * width - gap].contiguous()
+
+
+def write_png(path, x):
+    """Write the picture x (3, H, W) uint8 as a PNG, the old file or the new one but never half of it -> Path."""
+    path, x = Path(path), torch.as_tensor(x)
+    if x.dtype != torch.uint8 or x.ndim != 3 or x.shape[0] != 3:
+        raise ValueError(f"a picture (3, H, W) uint8 was expected, found {tuple(x.shape)} {x.dtype}.")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x.permute(1, 2, 0).contiguous().cpu().numpy()).save(scratch, "PNG")
+        os.replace(scratch, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise write_error(path, error) from error
+    return path
 
 
 def to_rgb(image):

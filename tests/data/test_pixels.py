@@ -1,6 +1,7 @@
-"""One picture: every mode to RGB, the middle square, [-1, 1] and back, mirrors and crops; broken files are told apart."""
+"""One picture: every mode to RGB, the middle square, [-1, 1] and back, mirrors, crops, tiles; broken files are told apart."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dgmlab.data.pixels import Picture, decode, fit, look, random_crop, random_flip, to_float, to_rgb, to_uint8
+from dgmlab.data.pixels import (
+    Picture,
+    decode,
+    fit,
+    look,
+    random_crop,
+    random_flip,
+    tile,
+    to_float,
+    to_rgb,
+    to_uint8,
+    write_png,
+)
 
 
 def encoded(image, form="PNG", **options):
@@ -62,6 +75,47 @@ def test_crops_reach_every_place_and_refuse_larger_ones():
     assert torch.equal(random_crop(x, 3, torch.Generator()), x)
     with pytest.raises(ValueError, match="crops of 3 x 3 pictures must be 1 to 3 pixels wide, found 4"):
         random_crop(x, 4, torch.Generator())
+
+
+@given(n=st.integers(1, 9), columns=st.integers(1, 5), gap=st.integers(0, 3), side=st.integers(1, 4))
+def test_tiles_are_the_pictures_in_rows_on_white(n, columns, gap, side):
+    x = torch.from_numpy(noise(n, 3, side, side, seed=n))
+    grid, rows = tile(x, columns, gap), -(-n // columns)
+    assert grid.dtype == torch.uint8 and grid.shape == (3, rows * (side + gap) - gap, columns * (side + gap) - gap)
+    left = torch.ones(grid.shape[1:], dtype=torch.bool)
+    for i in range(n):
+        top, start = (i // columns) * (side + gap), (i % columns) * (side + gap)
+        place = (slice(top, top + side), slice(start, start + side))
+        assert torch.equal(grid[:, *place], x[i])
+        left[place] = False
+    assert (grid[:, left] == 255).all()
+    assert torch.equal(tile(x.numpy(), columns, gap), grid)
+
+
+def test_tile_refuses_what_is_no_stack_of_pictures():
+    for wrong in (torch.zeros(2, 3, 4, 4), torch.zeros(3, 4, 4).byte(), torch.zeros(0, 3, 4, 4).byte()):
+        with pytest.raises(ValueError, match=r"pictures \(N, 3, S, S\) uint8 were expected, at least one, found"):
+            tile(wrong, 2)
+    with pytest.raises(ValueError, match="columns >= 1 and gap >= 0 were expected, found columns=0, gap=2"):
+        tile(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), 0)
+
+
+def test_png_holds_the_pixels_and_replaces_the_old_file_whole(tmp_path, monkeypatch):
+    x = torch.from_numpy(noise(3, 5, 7))
+    path = write_png(tmp_path / "new" / "a.png", x)
+    assert path.name == "a.png" and list(path.parent.iterdir()) == [path]
+    assert (np.asarray(Image.open(path)).transpose(2, 0, 1) == x.numpy()).all()
+
+    def half(image, file, form):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(OSError, match=r"cannot write .*a\.png: No space left on device"):
+        write_png(path, x)
+    assert list(path.parent.iterdir()) == [path] and look(Picture(str(path), "a")).problem is None
+    with pytest.raises(ValueError, match=r"a picture \(3, H, W\) uint8 was expected, found \(5, 7\) torch.uint8"):
+        write_png(path, x[0])
 
 
 def test_every_mode_becomes_the_rgb_one_sees():
