@@ -2,6 +2,7 @@
 
     style       the look, `save_figure`
     curves      metrics over steps, KL per dimension, rate and distortion, comparisons
+    dictionary  usage and lives of codes, their patches, a dictionary in the plane
     latent      t-SNE panels, maps and paths of a latent space, analogies
     timeline    the article's first figure, the three families
     table       `table(rows, columns)` for notebooks, logs and READMEs
@@ -16,13 +17,22 @@ from dgmlab.viz.curves import (
     plot_rate_distortion,
     plot_training,
 )
+from dgmlab.viz.dictionary import (
+    plot_centroids,
+    plot_code_life,
+    plot_dictionary_2d,
+    plot_divergence,
+    plot_patches,
+    plot_usage,
+)
 from dgmlab.viz.latent import plot_analogy, plot_latent_grid, plot_map, plot_path, plot_tsne, tsne
 from dgmlab.viz.style import apply, save_figure
 from dgmlab.viz.table import table
 from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
 
 __all__ = [
-    "FAMILIES", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule", "plot_comparison",
-    "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_path", "plot_rate_distortion", "plot_timeline",
-    "plot_training", "plot_tsne", "save_figure", "table", "tsne",
+    "FAMILIES", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule", "plot_centroids",
+    "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_kl_per_dim", "plot_latent_grid",
+    "plot_map", "plot_metric", "plot_patches", "plot_path", "plot_rate_distortion", "plot_timeline", "plot_training",
+    "plot_tsne", "plot_usage", "save_figure", "table", "tsne",
 ]
