@@ -148,10 +148,11 @@ def train(run, config, reference=None):
             step += 1
             signs = alarm.signs.tolist()
             if main and (training.every(step, 10, config.n_steps) or step == 1):
-                run.log(step, d_loss=d_loss, g_loss=g_loss, commit=commit, d_real=signs[0], d_fake=signs[1])
+                run.log(step, d_loss=d_loss, g_loss=g_loss, d_real=signs[0], d_fake=signs[1],
+                        **optional(config, commit, of_classes))
             progress.update(step, d_loss=d_loss, g_loss=g_loss, **watched)
             verdict = ["", False]
-            if training.every(step, config.eval_every, config.n_steps):
+            if training.every(step, config.eval_every, config.n_steps) or step == 1:
                 ema.copy_to(G_ema)
                 if main:
                     look = watch.look(step)
@@ -212,6 +213,14 @@ def ema_decay(config, step):
     """
     t = step - config.ema_start
     return min(config.ema_decay, (1 + t) / (10 + t)) if t >= 0 else 0.0
+
+
+def optional(config, commit, of_classes):
+    """Log entries that only some settings have: commitment; cross-entropy of the classifier on reals, of the twin on fakes."""
+    entries = {"commit": commit} if config.fq != "off" else {}
+    if config.head != "projection":
+        entries["classifier"] = of_classes.classifier
+    return {**entries, "twin": of_classes.twin} if config.head == "tac" else entries
 
 
 @contextlib.contextmanager

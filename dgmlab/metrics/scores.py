@@ -179,3 +179,56 @@ def all_scores(real, fake, subset_size=1000, n_draws=100, seed=0):
     return [frechet_score(real, fake, n_draws, seed), frechet_infinity(real, fake, n_draws=n_draws, seed=seed),
             kernel_score(real, fake, subset_size=subset_size, seed=seed), *classes,
             *manifold_scores(real, fake, n_draws=n_draws, seed=seed)]
+
+
+# over seeds
+
+
+class SeedMean(NamedTuple):
+    """Mean of a score over n runs that differ by their seed, and the 95 % interval of that mean; None for one run."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Change(NamedTuple):
+    """ratio: of two means, theirs in the denominator; low, high: its 95 % interval, None where a setting has one run only."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+
+
+def over_seeds(values):
+    """Mean of one score over runs, +- t(n - 1) std / sqrt(n): wide for two or three seeds, as it must be -> SeedMean"""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return SeedMean(float(values.mean()), None, None, len(values))
+    half = _t_quantile(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return SeedMean(float(values.mean()), float(values.mean() - half), float(values.mean() + half), len(values))
+
+
+def change_over_seeds(ours, theirs):
+    """Geometric mean of positive scores `ours` over that of `theirs`, with Welch's interval on the logarithms -> Change
+
+    ours, theirs  (n,), (m,) the same score of runs that differ by their seed; an interval that holds 1 shows no difference
+    """
+    ours, theirs = np.log(np.asarray(ours, dtype=float)), np.log(np.asarray(theirs, dtype=float))
+    ratio = float(np.exp(ours.mean() - theirs.mean()))
+    if min(len(ours), len(theirs)) < 2:
+        return Change(ratio, None, None)
+    parts = np.array([ours.var(ddof=1) / len(ours), theirs.var(ddof=1) / len(theirs)])
+    if parts.sum() == 0:
+        return Change(ratio, ratio, ratio)
+    freedom = parts.sum() ** 2 / (parts**2 / [len(ours) - 1, len(theirs) - 1]).sum()  # Welch and Satterthwaite
+    half = _t_quantile(freedom) * np.sqrt(parts.sum())
+    return Change(ratio, ratio * float(np.exp(-half)), ratio * float(np.exp(half)))
+
+
+def _t_quantile(freedom):
+    """97.5 % quantile of Student's t."""
+    from scipy import stats  # brought by scikit-learn
+
+    return float(stats.t.ppf(0.975, freedom))

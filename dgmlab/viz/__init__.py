@@ -10,6 +10,7 @@
 """
 
 from dgmlab.viz.curves import (
+    GAN_PANELS,
     plot_beta_schedule,
     plot_comparison,
     plot_kl_per_dim,
@@ -31,8 +32,8 @@ from dgmlab.viz.table import table
 from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
 
 __all__ = [
-    "FAMILIES", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule", "plot_centroids",
-    "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_kl_per_dim", "plot_latent_grid",
+    "FAMILIES", "GAN_PANELS", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule",
+    "plot_centroids", "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_kl_per_dim", "plot_latent_grid",
     "plot_map", "plot_metric", "plot_patches", "plot_path", "plot_rate_distortion", "plot_timeline", "plot_training",
     "plot_tsne", "plot_usage", "save_figure", "table", "tsne",
 ]

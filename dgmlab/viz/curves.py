@@ -12,13 +12,18 @@ from dgmlab.config import unknown_name
 from dgmlab.viz import style
 
 PANELS = ("loss", "rec", "kl", "beta", "kl_per_dim", "mi", "au", "gap")
+GAN_PANELS = ("d_loss", "g_loss", "d_real", "d_fake", "fd_*", "class_accuracy", "twin", "commit", "js/*")
 NAMES = {
     "loss": "loss (nats / sentence)", "rec": "reconstruction (nats / sentence)", "kl": "KL (nats / sentence)",
     "beta": "beta, the weight of the KL", "kl_per_dim": "KL of each dimension (nats)",
     "mi": "mutual information (nats)", "au": "active units",
+    "d_loss": "loss of D", "g_loss": "loss of G", "d_real": "D says real, of real pictures",
+    "d_fake": "D says real, of generated ones", "class_accuracy": "pictures of the class asked for",
+    "commit": "commitment", "js/*": "JS of real and fake codes (bits)", "twin": "twin classifier (nats)",
     "gap": "reconstruction gap (nats)", "ppl": "perplexity", "lr": "learning rate", "gradient_norm": "gradient norm",
 }
-NOISY = ("loss", "rec", "kl", "gradient_norm")  # one batch a value: smoothing helps; a schedule is drawn as it is
+# one batch a value: smoothing helps; a schedule is drawn as it is
+NOISY = ("loss", "rec", "kl", "gradient_norm", "d_loss", "g_loss", "commit", "twin")
 COLLAPSE_MI = 0.1  # nats; below it, or without an active unit, z says nothing about the sentence
 
 
@@ -170,10 +175,13 @@ def plot_beta_schedule(beta, cycles=None, ax=None):
 
 
 def collect_training(run, keys=PANELS, smooth=0.0):
-    """The panels of a run that have data, and what the collapse watch says of its last values -> TrainingInfo."""
+    """The panels of a run that have data, and what the collapse watch says of its last values -> TrainingInfo.
+
+    A key that ends with * is all that begins like it, one curve each, without the ends of intervals (_low, _high).
+    """
     panels = []
     for key in keys:
-        curves = _curves_per_dim(run, key) if key.endswith("_per_dim") else []
+        curves = _curves_per_dim(run, key) if key.endswith("_per_dim") else _curves_like(run, key)
         for name, label in ((key, "training"), (f"val_{key}", "validation")):
             steps, values = run.column(name)
             noisy = label == "training" and key in NOISY
@@ -197,9 +205,23 @@ def _curves_per_dim(run, key):
             for i, values in enumerate(zip(*(values for _, values in rows), strict=True))]
 
 
+def _curves_like(run, key):
+    """One Curve for each logged number that begins like a key ending with *; none for other keys."""
+    if not key.endswith("*"):
+        return []
+    names = dict.fromkeys(name for row in run.metrics() for name in row if name.startswith(key[:-1]))
+    curves = [(name, *run.column(name)) for name in names if not name.endswith(("_low", "_high"))]
+    return [Curve(name.removeprefix(key[:-1]) if key.endswith("/*") else name, steps, values, values)
+            for name, steps, values in curves if len(steps)]
+
+
 @style.styled
 def plot_training(run, keys=PANELS, smooth=0.0):
-    """Loss, reconstruction, KL, beta, and the collapse watch (KL by dimension, MI, active units, gap) of a run. -> Figure"""
+    """The curves of a run, a panel each. -> Figure
+
+    The default is a VAE's: loss, reconstruction, KL, beta, and the collapse watch (KL by dimension, MI, active units, gap).
+    keys=GAN_PANELS is a GAN's.
+    """
     info = collect_training(run, keys, smooth)
     if not info.panels:
         figure, ax = style.canvas(7.2, 1.4)
@@ -216,7 +238,7 @@ def plot_training(run, keys=PANELS, smooth=0.0):
         watch = panel.key in ("mi", "au")
         per_dim = panel.key.endswith("_per_dim")  # one line each, all alike: orange would say validation
         _draw_metric(ax, panel, (style.BLUE,) if per_dim else (style.GREEN if watch else style.BLUE, style.ORANGE))
-        ax.set_title(NAMES.get(panel.key, panel.key), fontsize=9)
+        ax.set_title(NAMES.get(panel.key, panel.curves[0].label if panel.key.endswith("*") else panel.key), fontsize=9)
         if watch:
             ax.set_ylim(bottom=0, top=max(1.0, 1.1 * max(curve.values.max() for curve in panel.curves)))
         if len(panel.curves) > 1 and not per_dim:
