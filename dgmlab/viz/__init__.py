@@ -4,6 +4,8 @@
     curves      metrics over steps, KL per dimension, rate and distortion, comparisons
     dictionary  usage and lives of codes, their patches, a dictionary in the plane
     latent      t-SNE panels, maps and paths of a latent space, analogies
+    images      grids of pictures, training histories, walks, heat maps, translations
+    scores      a score with its interval over steps, of one run or of several seeds
     timeline    the article's first figure, the three families
     table       `table(rows, columns)` for notebooks, logs and READMEs
     words       sentences with the changed words marked
@@ -18,22 +20,18 @@ from dgmlab.viz.curves import (
     plot_rate_distortion,
     plot_training,
 )
-from dgmlab.viz.dictionary import (
-    plot_centroids,
-    plot_code_life,
-    plot_dictionary_2d,
-    plot_divergence,
-    plot_patches,
-    plot_usage,
-)
+from dgmlab.viz.dictionary import plot_centroids, plot_code_life, plot_dictionary_2d, plot_divergence, plot_patches, plot_usage
+from dgmlab.viz.images import plot_grid, plot_heat_maps, plot_history, plot_translation, plot_walk
 from dgmlab.viz.latent import plot_analogy, plot_latent_grid, plot_map, plot_path, plot_tsne, tsne
+from dgmlab.viz.scores import plot_scores
 from dgmlab.viz.style import apply, save_figure
 from dgmlab.viz.table import table
 from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
 
 __all__ = [
     "FAMILIES", "GAN_PANELS", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule",
-    "plot_centroids", "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_kl_per_dim", "plot_latent_grid",
-    "plot_map", "plot_metric", "plot_patches", "plot_path", "plot_rate_distortion", "plot_timeline", "plot_training",
-    "plot_tsne", "plot_usage", "save_figure", "table", "tsne",
+    "plot_centroids", "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_grid",
+    "plot_heat_maps", "plot_history", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_patches",
+    "plot_path", "plot_rate_distortion", "plot_scores", "plot_timeline", "plot_training", "plot_translation", "plot_tsne",
+    "plot_usage", "plot_walk", "save_figure", "table", "tsne",
 ]
