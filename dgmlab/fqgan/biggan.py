@@ -4,14 +4,11 @@ The networks of the authors' PyTorch code (ajbrock/BigGAN-PyTorch), which FQ-GAN
 counts. One thing is done in another order with the same result: 1x1 shortcuts run at the smaller resolution, because they
 commute with nearest upsampling and average pooling.
 
-Spectral norm is torch's own parametrization: one power iteration per training forward, as the original. Two details differ:
-it starts from 15 iterations instead of a random vector, and evaluation uses the vectors of the last training forward as they
-are, which `held_spectral_norm` uses for the micro-batches of one step.
+The micro-batches of one step share their weights inside `held_spectral_norm` (`dgmlab.fqgan.spectral`).
 
 Letters: B batch, C channels, H W, R resolution, Z latent, S shared class embedding.
 """
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,11 +18,10 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import spectral_norm
 
 from dgmlab.config import unknown_name
 from dgmlab.fqgan.losses import DOut
+from dgmlab.fqgan.spectral import spectral_norm
 
 
 class Tower(NamedTuple):
@@ -102,25 +98,6 @@ def initialised(layer, config):
 def normalised(layer, config):
     """The layer, initialised, with its weight divided by its largest singular value (Miyato et al. 2018)."""
     return spectral_norm(initialised(layer, config), eps=config.sn_eps)
-
-
-@contextlib.contextmanager
-def held_spectral_norm(model):
-    """Within the block, training forwards do not iterate: every micro-batch of a step sees the weights of the first.
-
-    >>> for i, (x, y) in enumerate(micro_batches):
-    ...     with held_spectral_norm(D) if i else contextlib.nullcontext():
-    ...         D(x, y)
-    """
-    norms = [layer.parametrizations.weight[0] for layer in model.modules() if parametrize.is_parametrized(layer, "weight")]
-    before = [norm.training for norm in norms]
-    try:
-        for norm in norms:
-            norm.eval()
-        yield
-    finally:
-        for norm, training in zip(norms, before, strict=True):
-            norm.train(training)
 
 
 def conv(before, after, size, config, bias=True):

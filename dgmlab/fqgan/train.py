@@ -18,10 +18,10 @@ from dgmlab import training
 from dgmlab.config import unknown_name
 from dgmlab.fqgan import biggan
 from dgmlab.fqgan.attach import add_fq, collect
-from dgmlab.fqgan.biggan import held_spectral_norm
 from dgmlab.fqgan.losses import class_terms_d, class_terms_g, hinge_d, hinge_g, orthogonal_penalty
 from dgmlab.fqgan.sample import Trained
 from dgmlab.fqgan.source import ImageStream, micro_slices, open_images
+from dgmlab.fqgan.spectral import held_spectral_norm
 from dgmlab.fqgan.tacgan import DISCRIMINATORS
 from dgmlab.fqgan.watch import MAX_ROLLBACKS, CollapseAlarm, finish, open_watch, roll_back
 from dgmlab.quantize import frozen, update_dictionaries

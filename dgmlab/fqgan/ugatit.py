@@ -15,8 +15,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrize
 
+from dgmlab.fqgan.spectral import spectral_norm
 from dgmlab.fqgan.stylegan_layers import full_precision
 
 
@@ -42,7 +42,6 @@ class Judgement(NamedTuple):
     logits: torch.Tensor
     cam_logits: torch.Tensor
     heat_map: torch.Tensor
-
 
 
 def layer_instance_norm(x, rho, gamma, beta, eps=1e-5):
@@ -99,34 +98,6 @@ def clip_rho(module):
     for part in module.modules():
         if isinstance(part, AdaLIN | LIN):
             part.rho.clamp_(0, 1)
-
-
-class SpectralNorm(nn.Module):
-    """A parametrisation: weight / its largest singular value, by one power iteration a training forward (Miyato et al. 2018).
-
-    float32 inside autocast, where torch's own would iterate in half precision.
-    """
-
-    def __init__(self, weight):
-        super().__init__()
-        self.register_buffer("u", functional.normalize(torch.randn(len(weight)), dim=0))
-
-    def forward(self, weight):
-        """(O, ...) -> (O, ...)."""
-        with full_precision(weight):
-            matrix = weight.flatten(1)
-            with torch.no_grad():
-                v = functional.normalize(matrix.T @ self.u, dim=0, eps=1e-12)
-                u = functional.normalize(matrix @ v, dim=0, eps=1e-12)
-                if self.training:
-                    self.u.copy_(u)
-            return weight / (u @ matrix @ v)
-
-
-def spectral_norm(layer):
-    """`layer` with its weight spectrally normalised."""
-    parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
-    return layer
 
 
 class Attention(nn.Module):

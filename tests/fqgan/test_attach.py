@@ -9,9 +9,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils.parametrizations import spectral_norm
 
 from dgmlab.fqgan import add_fq, collect, frozen, remove_fq, update_dictionaries
+from dgmlab.fqgan.spectral import spectral_norm
 from dgmlab.quantize import VectorQuantizer
 
 

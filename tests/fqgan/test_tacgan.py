@@ -96,7 +96,7 @@ def test_classifiers_overfit_a_batch():
     for images in (x, fake):  # a class is a channel that is lit
         images[torch.arange(6), y] += 1
     steps = torch.optim.Adam(D.parameters(), lr=5e-3, betas=(0.0, 0.999))
-    for _ in range(40):
+    for _ in range(150):
         steps.zero_grad()
         terms = class_terms_d(D(x, y), y, D(fake, y), y)
         terms.loss.backward()
