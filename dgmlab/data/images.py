@@ -55,6 +55,7 @@ PAIRS = {  # name -> (set, classes of A, classes of B): stand-ins for cat2dog, h
     "lemon2orange": ("tiny_imagenet20", ("lemon",), ("orange",)),
     "alp2seashore": ("tiny_imagenet20", ("alp",), ("seashore",)),
     "lion2cougar": ("tiny_imagenet20", ("lion",), ("cougar",)),
+    "china2flower": ("photos", ("china",), ("flower",)),  # embedded
 }
 
 
@@ -168,7 +169,8 @@ def load_images(name, split="train", size=None, limit=None, classes=None, min_cl
 def load_pair(name, other=None, split="train", size=None, limit=None, lazy=None, skip_broken=False, seed=0):
     """Two sets of pictures for image translation, at the same size: nothing in one belongs to anything in the other.
 
-    name   a pair of classes (cat2dog, lemon2orange, alp2seashore, lion2cougar), or a folder with trainA, trainB, testA, testB
+    name   a pair of classes (china2flower, embedded; cat2dog, lemon2orange, alp2seashore, lion2cougar), or a folder with
+           trainA, trainB, testA, testB
     other  where given, `name` and `other` are two sets or folders as `load_images` takes them
     size   side in pixels; None: that of the smaller of the two
     limit, lazy, skip_broken, seed  as in `load_images`, for each of the two
