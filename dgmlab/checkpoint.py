@@ -191,7 +191,9 @@ def _flatten(value, tensors, seen):
             if key is None:
                 return {"tensor": name}
             seen[key] = name
-        return {"tensor": seen[key]}
+        # fused Adam goes through memory, not through indices: its averages must lie as the parameter does
+        by_pixel = value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+        return {"channels_last" if by_pixel else "tensor": seen[key]}
     if isinstance(value, dict):
         return {"dict": [[key, _flatten(item, tensors, seen)] for key, item in value.items()]}
     if isinstance(value, tuple | list):
@@ -205,6 +207,8 @@ def _unflatten(tree, tensors):
     (kind, value), = tree.items()
     if kind == "tensor":
         return tensors[value]
+    if kind == "channels_last":
+        return tensors[value].contiguous(memory_format=torch.channels_last)
     if kind == "dict":
         return {key: _unflatten(item, tensors) for key, item in value}
     if kind in ("list", "tuple"):

@@ -149,6 +149,27 @@ def test_unwritable_run_folder_is_one_line(tmp_path):
         train_here(tmp_path / "taken" / "run")
 
 
+def test_fused_adam_goes_on_exactly_in_channels_last(tmp_path):
+    # it walks through memory, not through indices: after loading, its averages must lie as the parameter does
+    gradients = torch.randn(4, 8, 4, 3, 3)
+    start, accelerator, run = torch.randn(8, 4, 3, 3), Accelerator(cpu=True), Run.start(tmp_path / "run", {})
+
+    def walk(weight, rows, resumed=False):
+        weight = torch.nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+        parts = {"optimizer": torch.optim.Adam([weight], lr=0.1, fused=True)}
+        if resumed:
+            checkpoint.load_state(run, accelerator, parts)
+        for gradient in rows:
+            weight.grad = gradient.contiguous(memory_format=torch.channels_last)
+            parts["optimizer"].step()
+        return weight.detach(), parts
+
+    whole, _ = walk(start, gradients)
+    half, parts = walk(start, gradients[:2])
+    checkpoint.save_state(run, 2, accelerator, parts)
+    assert torch.equal(walk(half, gradients[2:], resumed=True)[0], whole)
+
+
 def test_only_the_last_checkpoints_are_kept(uninterrupted):
     assert [p.name for p in sorted((uninterrupted[0] / "checkpoints").iterdir())] == ["step-00000028", "step-00000030"]
 
