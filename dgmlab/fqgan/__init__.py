@@ -25,7 +25,7 @@ from dgmlab import front_door
 
 __getattr__ = front_door(__name__, {
     "add_fq": "attach", "remove_fq": "attach", "collect": "attach", "Collected": "attach",
-    "load_trained": "sample", "save_trained": "sample", "Trained": "sample",
+    "Trained": "sample",
     "layer_vectors": "watch", "load_trained": "sample", "save_trained": "sample", "walk": "sample",
     "VectorQuantizer": "dgmlab.quantize", "update_dictionaries": "dgmlab.quantize", "frozen": "dgmlab.quantize",
 })
