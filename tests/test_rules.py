@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dgmlab"
 
 LAYERS = {
-    **dict.fromkeys(("__init__", "run", "config", "training", "checkpoint", "notebooks", "kernel", "sweep"), 0),
+    **dict.fromkeys(("__init__", "run", "config", "training", "checkpoint", "notebooks", "kernel", "sweep", "command"), 0),
     **dict.fromkeys(("data", "metrics", "quantize", "decoding"), 1),
     **dict.fromkeys(("optimus", "fqgan", "prevalent", "igpt", "textgen", "randwire", "mac", "memory"), 2),
     **dict.fromkeys(("viz", "widgets", "report"), 3),

@@ -21,9 +21,9 @@ from dgmlab import training
 from dgmlab.data import pixels
 from dgmlab.data.images import load_pair
 from dgmlab.data.registry import data_home
-from dgmlab.fqgan.biggan import held_spectral_norm
 from dgmlab.fqgan.cycle import Discriminators, Generators, cycle_terms, least_squares, n_layers
 from dgmlab.fqgan.source import ImageStream, micro_slices
+from dgmlab.fqgan.spectral import held_spectral_norm
 from dgmlab.fqgan.translator import Translator, load_translator, main, save_trained, translate
 from dgmlab.fqgan.ugatit import clip_rho
 from dgmlab.metrics.extractors import Extractor, extract, load_extractor, trained_extractor

@@ -1,0 +1,60 @@
+"""Training without a notebook, for servers that have no Jupyter, and under torchrun. The recipe tells which GAN.
+
+    python -m dgmlab.fqgan runs/cifar10 -f notebooks/recipes/cifar10_small.yaml -p precision=bf16
+    torchrun --standalone --nproc_per_node 8 -m dgmlab.fqgan runs/cifar10 -f notebooks/recipes/cifar10_small.yaml
+    python -m dgmlab.fqgan runs/photos --model stylegan -p resolution=64
+"""
+
+import sys
+from pathlib import Path
+
+from dgmlab.command import Loop, build_config, make_parser, run_loop
+from dgmlab.config import unknown_name
+from dgmlab.fqgan import train, train_stylegan, translate
+from dgmlab.notebooks import read_recipe
+
+LOOPS = {"biggan": (train.train, train.TrainConfig), "stylegan": (train_stylegan.train, train_stylegan.StyleGANConfig),
+         "ugatit": (translate.train, translate.TranslateConfig)}
+NOTEBOOKS = {  # what each trains, and with which defaults other than the loop's
+    "21_biggan_train": ("biggan", {}),
+    "22_tacgan_train": ("biggan", {"head": "tac"}),
+    "23_stylegan_train": ("stylegan", {}),
+    "24_ugatit_train": ("ugatit", {}),
+}
+SWITCHES = ()  # parameters of these notebooks alone
+
+
+def find_loop(recipe, model=None):
+    """(key of LOOPS, defaults) of the notebook that a recipe names or, where there is none, of the model asked for."""
+    name, content = read_recipe(recipe) if recipe else ("", {})
+    if "notebook" not in content:
+        if model is None:
+            raise ValueError(f"which GAN? Give a recipe that names its notebook, or --model: {', '.join(LOOPS)}.")
+        return model, {}
+    stem = Path(str(content["notebook"])).name.removesuffix(".ipynb")
+    found = [known for known in NOTEBOOKS if known.startswith(stem)]
+    if len(found) != 1:
+        raise KeyError(f"recipe {name}: {unknown_name(stem, NOTEBOOKS, 'training notebook of a GAN')}")
+    trained, defaults = NOTEBOOKS[found[0]]
+    if model not in (None, trained):
+        raise ValueError(f"recipe {name} is for {found[0]}, which trains {trained}, not {model}. Leave --model out.")
+    return trained, defaults
+
+
+def main(arguments=None):
+    """Parse, train, print the final numbers; a user's mistake is one line and exit code 2."""
+    parser = make_parser("python -m dgmlab.fqgan", __doc__, *(config for _, config in LOOPS.values()))
+    parser.add_argument("--model", choices=LOOPS, help="what to train without a recipe; TAC-GAN is biggan with -p head=tac")
+    asked = parser.parse_args(arguments)
+
+    def choose():
+        model, defaults = find_loop(asked.recipe, asked.model)
+        loop, cls = LOOPS[model]
+        config = build_config(cls, asked.recipe, asked.parameter, SWITCHES, **defaults)
+        return Loop(loop, config, {"model": model, **vars(config)})
+
+    return run_loop(asked, choose)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
