@@ -240,32 +240,33 @@ def _draw(board, title="", cell=None):
     rows, columns, side = board.cells.shape[:3]
     cell = cell or min(128, max(40, WIDTH // columns - GAP))
     drawn = side * round(cell / side) or cell
-    above = CAPTION if board.captions else 0
-    sheet = np.full((rows * (drawn + GAP + above) - GAP, columns * (drawn + GAP) - GAP, 3), 255, np.uint8)
-    places = [(row, column, above + row * (drawn + GAP + above), column * (drawn + GAP))
-              for row in range(rows) for column in range(columns)]
-    for row, column, top, left in places:
-        if board.shown[row, column]:
-            sheet[top:top + drawn, left:left + drawn] = _resized(board.cells[row, column], drawn)
+    captions = [board.captions[i:i + columns] for i in range(0, rows * columns, columns)]
+    above = np.array([CAPTION if any(row) else 0 for row in captions])
+    tops = np.arange(rows) * (drawn + GAP) + above.cumsum()
+    lefts = np.arange(columns) * (drawn + GAP)
+    sheet = np.full((tops[-1] + drawn, lefts[-1] + drawn, 3), 255, np.uint8)
+    for row, column in np.argwhere(board.shown):
+        place = slice(tops[row], tops[row] + drawn), slice(lefts[column], lefts[column] + drawn)
+        sheet[place] = _resized(board.cells[row, column], drawn)
     figure, ax = style.canvas(sheet.shape[1] / DPI, sheet.shape[0] / DPI)
     figure.set_layout_engine("none")
     style.blank(ax).set_position((0, 0, 1, 1))  # what is written lies outside, where `png` and `savefig` still see it
     ax.imshow(sheet, interpolation="nearest", aspect="auto", extent=(0, sheet.shape[1], sheet.shape[0], 0))
     small = 8.5 if drawn >= 48 else 7
-    for row, name in enumerate(board.row_names):
-        ax.text(-7, above + row * (drawn + GAP + above) + drawn / 2, name, ha="right", va="center", fontsize=small)
-    for column, name in enumerate(board.column_names):
-        ax.text(column * (drawn + GAP) + drawn / 2, -5, name, ha="center", va="bottom", fontsize=8.5)
-    for (_, _, top, left), caption in zip(places, board.captions, strict=False):
-        ax.text(left + drawn / 2, top - 3, _shortened(caption, drawn), ha="center", va="bottom", fontsize=7.5)
+    for top, name in zip(tops, board.row_names, strict=False):
+        ax.text(-7, top + drawn / 2, name, ha="right", va="center", fontsize=small)
+    for left, name in zip(lefts, board.column_names, strict=False):
+        ax.text(left + drawn / 2, -5, name, ha="center", va="bottom", fontsize=8.5)
+    for top, row in zip(tops, captions, strict=True):
+        for left, caption in zip(lefts, row, strict=False):
+            ax.text(left + drawn / 2, top - 3, _shortened(caption, drawn), ha="center", va="bottom", fontsize=7.5)
     if title:
         ax.text(0, -26 if board.column_names else -9, title, ha="left", va="bottom", fontsize=11, fontweight="bold")
     ax.set(xlim=(0, sheet.shape[1]), ylim=(sheet.shape[0], 0))
 
     def frame(row, column):
-        _, _, top, left = places[row * columns + column]
-        ax.add_patch(mpl.patches.Rectangle((left, top), drawn, drawn, fill=False, edgecolor=FRAME, linewidth=1.6,
-                                           clip_on=False))
+        ax.add_patch(mpl.patches.Rectangle((lefts[column], tops[row]), drawn, drawn, fill=False, edgecolor=FRAME,
+                                           linewidth=1.6, clip_on=False))
     return figure, frame
 
 
