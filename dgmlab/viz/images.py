@@ -68,10 +68,17 @@ def collect_grid(pictures, columns=8, titles=None):
 
 
 @style.styled
-def plot_grid(pictures, columns=8, titles=None, title=""):
-    """Pictures (N, 3, S, S) uint8 in rows. titles: names of the rows (classes, say), or of every picture. -> Figure"""
+def plot_grid(pictures, columns=8, titles=None, title="", framed=()):
+    """Pictures (N, 3, S, S) uint8 in rows.
+
+    titles  names of the rows (classes, say), or of every picture
+    framed  indices of pictures with a frame around them
+    -> Figure
+    """
     board = collect_grid(pictures, columns, titles)
-    figure, _ = _draw(board, title)
+    figure, frame = _draw(board, title)
+    for i in framed:
+        frame(*divmod(i, board.cells.shape[1]))
     return style.finish(figure, board.summary())
 
 
