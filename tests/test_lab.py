@@ -1,4 +1,4 @@
-"""JupyterLab in a real headless Chromium: open a notebook, run it all, move the widgets, see the sentences change.
+"""JupyterLab in a real headless Chromium: open a notebook, run it all, move the widgets, see what they show change.
 
 The server's and the browser's own folders are temporary, so nothing of the user's Jupyter is read or written. Where no
 Chromium is installed the tests are skipped, but they fail when CI=true.
@@ -41,6 +41,17 @@ TOY_CELLS = [
     "z = np.stack([np.arange(200) // 20, np.ones(200)], 1)\n"
     "names = ['inner', 'outer']\n"
     "board = LatentMap(xy, z, decode(z, 'greedy'), decode, np.arange(200) // 100, names)\nboard.view",
+    f"print('{MARKER}')",
+]
+PICTURE_CELLS = [
+    "import numpy as np\n"
+    "from dgmlab.widgets import Gallery, Translator\n"
+    "flat = lambda *values: np.stack([np.full((3, 16, 16), value, np.uint8) for value in values])\n"
+    "sample = lambda n, classes, truncation, seed: flat(*[20 * seed + 100 * sum(classes or [0]) + i for i in range(n)])\n"
+    "walk = lambda seeds, classes, truncation: flat(*np.linspace(20 * seeds[0], 20 * seeds[1], 6))",
+    "gallery = Gallery(sample, ('cat', 'dog'), n=4, columns=4, walk=walk)\ngallery.view",
+    "invert = lambda x, direction: (255 - x, np.full((1, 2, 2), 0.5), x)\n"
+    "Translator(invert, {'cat to dog': flat(0, 50, 100), 'dog to cat': flat(150, 200)}).view",
     f"print('{MARKER}')",
 ]
 
@@ -90,6 +101,7 @@ def server(tmp_path_factory, chromium):
     shutil.copytree(NOTEBOOKS, root, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     (folder / "home").mkdir()
     write_notebook(root / "toy.ipynb", TOY_CELLS)
+    write_notebook(root / "pictures.ipynb", PICTURE_CELLS)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -236,6 +248,38 @@ def test_toy_notebook_walks_adds_and_decodes_where_it_is_clicked(page, server):
     cells.nth(0).click()  # a corner
     expect(status).not_to_contain_text("zero dogs", timeout=30_000)
     expect(board.locator(".dgmlab-answer")).to_have_text(status.inner_text().split(": ")[1])
+
+
+def test_picture_notebook_samples_walks_and_translates(page, server):
+    from playwright.sync_api import expect
+
+    run_notebook(page, server, "pictures.ipynb", 60)
+
+    gallery = find(page, ".dgmlab-gallery")
+    status, images = gallery.locator(".dgmlab-gallery-status"), gallery.locator("img")
+    expect(status).to_have_text("4 samples, seed 0, all classes, truncation 1.00")
+    expect(images.nth(0)).to_be_visible()
+    sizes = images.nth(0).evaluate("image => [image.naturalWidth, image.clientWidth]")
+    assert sizes[0] > 4 * 128 and sizes[0] == sizes[1], f"pixels should be shown as they are, found {sizes}"
+    assert not images.nth(1).is_visible()
+    before = images.nth(0).get_attribute("src")
+    gallery.locator("button").nth(1).click()  # the next seed
+    expect(status).to_have_text("4 samples, seed 1, all classes, truncation 1.00", timeout=30_000)
+    assert images.nth(0).get_attribute("src") != before
+    gallery.get_by_label("class").select_option("dog")
+    gallery.get_by_role("button", name="Walk to the next seed").click()
+    expect(status).to_contain_text("6 pictures from seed 1 to 2, and 4 samples, seed 2, dog", timeout=30_000)
+    for i in (1, 2):
+        expect(images.nth(i)).to_be_visible()
+
+    translator = find(page, ".dgmlab-translator")
+    status = translator.locator(".dgmlab-translator-status")
+    expect(status).to_have_text("cat to dog, picture 0 of 0 to 2")
+    translator.locator(".widget-slider .noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(status).to_have_text("cat to dog, picture 1 of 0 to 2", timeout=30_000)
+    translator.get_by_label("direction").select_option("dog to cat")
+    expect(status).to_have_text("dog to cat, picture 0 of 0 to 1", timeout=30_000)
 
 
 def test_latent_space_notebook_moves_through_sentences(page, server):

@@ -68,15 +68,16 @@ def collect_grid(pictures, columns=8, titles=None):
 
 
 @style.styled
-def plot_grid(pictures, columns=8, titles=None, title="", framed=()):
+def plot_grid(pictures, columns=8, titles=None, title="", framed=(), cell=None):
     """Pictures (N, 3, S, S) uint8 in rows.
 
     titles  names of the rows (classes, say), or of every picture
     framed  indices of pictures with a frame around them
+    cell    side of a drawn picture, about, in pixels; default: as large as the columns allow, up to 128
     -> Figure
     """
     board = collect_grid(pictures, columns, titles)
-    figure, frame = _draw(board, title)
+    figure, frame = _draw(board, title, cell)
     for i in framed:
         frame(*divmod(i, board.cells.shape[1]))
     return style.finish(figure, board.summary())
@@ -297,5 +298,5 @@ def _heat_bar(figure):
     ax = figure.add_axes((1 + 12 / width, 1 - share, 9 / width, share))
     bar = figure.colorbar(mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), HEAT), cax=ax, ticks=[0, 0.5, 1])
     bar.outline.set_visible(False)
-    bar.set_label("heat, stretched in each picture", fontsize=8)
+    bar.set_label("heat in each picture", fontsize=8)
     ax.tick_params(labelsize=8, length=0)

@@ -11,7 +11,8 @@ from dgmlab.viz.images import animation, as_pictures, plot_grid, plot_translatio
 from dgmlab.widgets.parts import StatusLine, title
 
 ALL = -1  # in the list of classes
-FILM = 192  # side of the moving picture of a walk, about, in pixels
+FILM, THUMB = 192, 64  # side of the moving picture of a walk, and of a source to choose, about, in pixels
+CLOSE = {"description_width": "auto"}
 ROW = ipw.Layout(flex_flow="row wrap", align_items="center")
 
 
@@ -30,19 +31,21 @@ class Gallery:
         self.pictures, self.frames = None, None
         self._known, self._held = {}, False
         self.status = StatusLine("gallery")
-        self.seed = ipw.BoundedIntText(value=seed, min=0, max=2**31 - 1, description="seed", layout=ipw.Layout(width="180px"))
+        self.seed = ipw.BoundedIntText(value=seed, min=0, max=2**31 - 1, description="seed", style=CLOSE,
+                                       layout=ipw.Layout(width="130px"))
         self.back = ipw.Button(icon="arrow-left", tooltip="previous seed", layout=ipw.Layout(width="42px"))
         self.next = ipw.Button(icon="arrow-right", tooltip="next seed", layout=ipw.Layout(width="42px"))
         self.classes = ipw.Dropdown(options=[("all", ALL), *((name, i) for i, name in enumerate(self.class_names))], value=ALL,
-                                    description="class", layout=ipw.Layout(width="240px"))
+                                    description="class", style=CLOSE, layout=ipw.Layout(width="190px"))
         self.truncation = ipw.FloatSlider(value=truncation, min=0.05, max=1, step=0.05, description="truncation",
-                                          readout_format=".2f", continuous_update=False, layout=ipw.Layout(width="360px"))
-        self.walker = ipw.Button(description="Walk to the next seed", icon="film", layout=ipw.Layout(width="200px"))
+                                          readout_format=".2f", continuous_update=False, style=CLOSE,
+                                          layout=ipw.Layout(width="280px"))
+        self.walker = ipw.Button(description="Walk to the next seed", icon="film", layout=ipw.Layout(width="190px"))
         self.grid, self.film, self.movie = _image(), _image(), _image()
         controls = [self.back, self.next, self.seed, *([self.classes] if self.class_names else []), self.truncation,
                     *([self.walker] if walk else [])]
-        self.view = ipw.VBox([title("Samples"), ipw.HBox(controls, layout=ROW), self.grid,
-                              ipw.HBox([self.movie, self.film], layout=ROW), self.status.view])
+        films = ipw.HBox([self.movie, self.film], layout=ipw.Layout(align_items="center"))
+        self.view = ipw.VBox([title("Samples"), ipw.HBox(controls, layout=ROW), self.grid, films, self.status.view])
         self.view.add_class("dgmlab-gallery")
         self.back.on_click(lambda _: self.step(-1))
         self.next.on_click(lambda _: self.step(1))
@@ -164,9 +167,10 @@ class Translator:
         self._translate, self.sources, self.columns = translate, dict(pictures), columns
         self.result, self._known, self._held = None, {}, False
         self.status = StatusLine("translator")
-        self.direction = ipw.Dropdown(options=list(self.sources), description="direction", layout=ipw.Layout(width="280px"))
+        self.direction = ipw.Dropdown(options=list(self.sources), description="direction", style=CLOSE,
+                                      layout=ipw.Layout(width="260px"))
         self.picture = ipw.IntSlider(value=0, min=0, max=self._last(), description="picture", continuous_update=False,
-                                     layout=ipw.Layout(width="420px"))
+                                     style=CLOSE, layout=ipw.Layout(width="420px"))
         self.strip, self.board = _image(), _image()
         self.view = ipw.VBox([title("Translation"), ipw.HBox([self.direction, self.picture], layout=ROW), self.strip,
                               self.board, self.status.view])
@@ -203,7 +207,7 @@ class Translator:
         if self._held:
             return
         chosen = self.picture.value
-        self.strip.value = plot_grid(self.sources[self.direction.value], self.columns, framed=(chosen,)).png(dpi=72)
+        self.strip.value = plot_grid(self.sources[self.direction.value], self.columns, framed=(chosen,), cell=THUMB).png()
         _reveal(self.strip)
         try:
             self.result = self.translated()
@@ -238,8 +242,9 @@ class Translator:
 
 
 def _image():
-    """A place for a picture, not shown until there is one."""
-    return ipw.Image(format="png", layout=ipw.Layout(max_width="100%", display="none", object_fit="contain"))
+    """A place for a picture at its own size, smaller only where the page is narrow; not shown until there is one."""
+    return ipw.Image(format="png", layout=ipw.Layout(max_width="100%", min_width="0", height="auto", align_self="flex-start",
+                                                     display="none"))
 
 
 def _reveal(*images):
