@@ -4,15 +4,13 @@ Here the truth is known: which modes there are, how wide a class is, and so what
 where they overlap (Shu et al. 2017; Gong et al. 2019, section 3), since a point that could be of two classes displeases its
 classifier; TAC-GAN's twin cancels that; the projection never asks.
 
-    real, labels = ring().draw(1000, generator)
     numbers = train_toy(run, ToyConfig(head="tac", fq="quantize"))
 
-Letters: N points, M modes of a mixture, L classes, Z latent.
+Letters: B batch, N points, L classes, Z latent, K codes, D numbers in a code, T looks or updates.
 """
 
 import copy
 import itertools
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,16 +21,16 @@ from torch.nn import functional
 
 from dgmlab import training
 from dgmlab.config import unknown_name
-from dgmlab.fqgan.attach import add_fq, collect
+from dgmlab.fqgan.attach import add_fq, collect, remove_fq
 from dgmlab.fqgan.losses import ADVERSARIAL, DOut, class_terms_d, class_terms_g, r1_penalty
+from dgmlab.fqgan.mixtures import MIXTURES, Mixture, Points, score_points
 from dgmlab.fqgan.watch import code_signals
-from dgmlab.metrics.image import FeatureStatistics, frechet_distance
-from dgmlab.quantize import update_dictionaries
+from dgmlab.metrics.dictionary import code_counts
+from dgmlab.quantize import VectorQuantizer, update_dictionaries
 
 HEADS = ("projection", "ac", "tac")
 LAYER = "hidden.1"  # the layer of D that is quantised: its last, where the heads begin
-SIGMAS = 3  # so many standard deviations from a mode lie 98.9 % of its points, in the plane
-LEAST = 0.2  # a mode is covered when it gets this share of what is due to it
+N_FEATURES = 500  # points whose features are kept, for a map of them
 
 
 @dataclass(frozen=True)
@@ -58,88 +56,6 @@ class ToyConfig:
     seed: int = 0  # of everything
     eval_every: int = 250  # steps between looks at the averaged generator
     n_eval: int = 10_000  # points in a look
-
-
-# data
-
-
-class Points(NamedTuple):
-    """x (N, 2) float, y (N,) long classes."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-
-
-class Moments(NamedTuple):
-    """mean (2,) and covariance (2, 2) of a distribution in the plane."""
-
-    mean: torch.Tensor
-    covariance: torch.Tensor
-
-
-class Mixture(NamedTuple):
-    """Round Gaussians in the plane, in classes that may share them; the classes are equally frequent.
-
-    means (M, 2), sigmas (M,), shares (L, M) probability of a mode given the class
-    """
-
-    means: torch.Tensor
-    sigmas: torch.Tensor
-    shares: torch.Tensor
-
-    def draw(self, n, generator):
-        """n points of random classes, from a torch.Generator -> Points"""
-        y = torch.randint(len(self.shares), (n,), generator=generator)
-        mode = torch.multinomial(self.shares[y], 1, generator=generator).squeeze(1)
-        noise = torch.randn(n, 2, generator=generator)
-        return Points(self.means[mode] + self.sigmas[mode, None] * noise, y)
-
-    def moments(self, y=None):
-        """Mean and covariance of class y, exactly, in float64; of all points where y is None -> Moments"""
-        shares, means, sigmas = (values.double() for values in (self.shares, self.means, self.sigmas))
-        weights = shares.mean(0) if y is None else shares[y]  # (M,)
-        mean = weights @ means
-        apart = means - mean
-        covariance = (weights[:, None] * apart).T @ apart + (weights @ sigmas.square()) * torch.eye(2, dtype=torch.float64)
-        return Moments(mean, covariance)
-
-
-def _neighbours_share(n_modes):
-    """(n / 2, n) shares: half of class c is in mode 2 c, and a quarter in each mode beside it, which two classes share."""
-    c = torch.arange(n_modes // 2)
-    shares = torch.zeros(n_modes // 2, n_modes)
-    for offset, share in ((-1, 0.25), (0, 0.5), (1, 0.25)):
-        shares[c, (2 * c + offset) % n_modes] += share
-    return shares
-
-
-def ring(n_modes=8, radius=2.0, sigma=0.2):
-    """Gaussians on a circle, all equally frequent; every second one is shared by the two classes beside it -> Mixture"""
-    angle = torch.arange(n_modes) * (2 * math.pi / n_modes)
-    return Mixture(radius * torch.stack([angle.cos(), angle.sin()], dim=1), torch.full((n_modes,), sigma),
-                   _neighbours_share(n_modes))
-
-
-def grid(side=4, spacing=1.0, sigma=0.1):
-    """side x side Gaussians, all equally frequent; every second column is shared by the classes beside it -> Mixture
-
-    The last column lies beside the first one.
-    """
-    place = (torch.arange(side) - (side - 1) / 2) * spacing
-    return Mixture(torch.cartesian_prod(place, place), torch.full((side**2,), sigma),
-                   _neighbours_share(side).repeat_interleave(side, dim=1) / side)
-
-
-def line(gap=1.0):
-    """Three classes of one Gaussian each, wider from left to right, that overlap much -> Mixture
-
-    The proportions are those of TAC-GAN's synthetic experiment, N(0, 1), N(3, 2), N(6, 3) (recalled, not verified), here
-    in the plane and scaled by a third.
-    """
-    return Mixture(torch.tensor([[-gap, 0.0], [0.0, 0.0], [gap, 0.0]]), torch.tensor([1.0, 2.0, 3.0]) / 3, torch.eye(3))
-
-
-MIXTURES = {"ring": ring, "grid": grid, "line": line}
 
 
 # networks
@@ -218,54 +134,14 @@ def commitment(D, config):
     return collect(D).commit.mean() if config.fq != "off" else torch.zeros(())
 
 
-# numbers
-
-
-class ToyScore(NamedTuple):
-    """How well points follow a mixture.
-
-    modes           modes that get at least a fifth of their due share of all points within 3 sigma
-    high_quality    share of points within 3 sigma of a mode, [0, 1]; of true points 0.989
-    fd              squared Frechet distance to the mixture itself, from its exact moments
-    fd_class        the same within each class, averaged over classes
-    spread          standard deviation within a class over the true one, averaged over classes: below 1 is too narrow
-    """
-
-    modes: int
-    high_quality: float
-    fd: float
-    fd_class: float
-    spread: float
-
-
-def score_points(points, mixture):
-    """points Points, of all classes of the mixture -> ToyScore"""
-    x, y = points.x.double(), points.y
-    gaps = (x[:, None] - mixture.means).norm(dim=2) / mixture.sigmas  # (N, M), in sigmas
-    nearest = gaps.min(dim=1)
-    good = nearest.values < SIGMAS
-    found = torch.bincount(nearest.indices[good], minlength=len(mixture.means)) / len(x)
-    distances, spreads = [], []
-    for c in range(len(mixture.shares)):
-        truth, own = mixture.moments(c), x[y == c]
-        distances.append(_distance(truth, own))
-        spreads.append(float((own.var(0).sum() / truth.covariance.trace()).sqrt()))
-    return ToyScore(int((found >= LEAST * mixture.shares.mean(0)).sum()), float(good.double().mean()),
-                    _distance(mixture.moments(), x), float(np.mean(distances)), float(np.mean(spreads)))
-
-
-def _distance(truth, x):
-    return frechet_distance(FeatureStatistics.from_moments(*truth, n=len(x)), x)
-
-
 # training
 
 
 def train_toy(run, config):
     """Train a toy GAN in the folder `run` -> dict of the final numbers, their names with the number of points in thousands
 
-    The run gets metrics.jsonl, results.json, and in points.npz the real and the final generated points with their classes and
-    the generated ones of every look. Short enough to have no checkpoints: started again, it starts over.
+    The run gets metrics.jsonl, results.json and points.npz (`load_points`). Short enough to have no checkpoints: started
+    again, it starts over.
     """
     accelerator = training.start(config.seed, "fp32")
     with training.reported(run, accelerator.is_main_process):
@@ -313,7 +189,7 @@ def train_toy(run, config):
                 run.log(step, **latest.numbers)
                 frames.append(latest.fake.x)
         progress.close()
-        return finish(run, latest, frames)
+        return finish(run, config, latest, frames, D)
 
 
 class Look(NamedTuple):
@@ -338,23 +214,42 @@ def look(config, mixture, G, D):
     return Look(real, fake, numbers | code_signals(D, [real], [fake]))
 
 
-def finish(run, last, frames):
-    """Keep the last look and the generated points of all of them -> dict of the final numbers"""
-    np.savez_compressed(run.dir / "points.npz", real=last.real.x, real_y=last.real.y, fake_y=last.fake.y,
-                        frames=np.stack(frames))
+@torch.no_grad()
+def finish(run, config, last, frames, D):
+    """Keep the last look, the generated points of all of them and some of D's features -> dict of the final numbers"""
+    kept = 0 if config.fq == "off" else N_FEATURES
+    unquantised = remove_fq(copy.deepcopy(D)).hidden
+    points = ToyPoints(last.real.x, last.real.y, last.fake.x, last.fake.y, torch.stack(frames),
+                       dictionary_of(D, config), unquantised(last.real.x[:kept]), unquantised(last.fake.x[:kept]))
+    np.savez_compressed(run.dir / "points.npz", **points._asdict())
     numbers = {key: value for key, value in last.numbers.items() if not key.startswith("usage")}
     run.save_results(numbers)
     return numbers
 
 
+def dictionary_of(D, config):
+    """The codes behind D's last hidden layer (K, width); (0, width) without a dictionary."""
+    found = [part.dictionary for part in D.modules() if isinstance(part, VectorQuantizer)]
+    return found[0] if found else torch.empty(0, config.width)
+
+
 class ToyPoints(NamedTuple):
-    """real (N, 2), real_y (N,), fake (N, 2), fake_y (N,), and frames (T, N, 2), the generated points of each look."""
+    """What `train_toy` leaves for pictures: float32 and, for classes, int64.
+
+    real (N, 2), real_y (N,), fake (N, 2), fake_y (N,)    the last look
+    frames (T, N, 2)                    the generated points of each look
+    dictionary (K, width)               of D at the end; K = 0 without feature quantization, and no features then
+    real_features, fake_features (500, width)    what the codes stand for: D's last hidden layer before the dictionary
+    """
 
     real: np.ndarray
     real_y: np.ndarray
     fake: np.ndarray
     fake_y: np.ndarray
     frames: np.ndarray
+    dictionary: np.ndarray
+    real_features: np.ndarray
+    fake_features: np.ndarray
 
 
 def load_points(run):
@@ -363,4 +258,34 @@ def load_points(run):
     if not path.exists():
         raise FileNotFoundError(f"the points of a toy run were expected at {path}. Run train_toy(run, config) first.")
     with np.load(path) as stored:
-        return ToyPoints(stored["real"], stored["real_y"], stored["frames"][-1], stored["fake_y"], stored["frames"])
+        return ToyPoints(**stored)
+
+
+# a dictionary alone
+
+
+class Track(NamedTuple):
+    """A dictionary after each of T updates.
+
+    dictionary (T, K, D)    counts (T, K) vectors of the batch that each code took    revived (T, K) bool
+    perplexity (T,) of the batch, 1 to K    error (T,) mean squared distance of the batch to its codes, before the update
+    """
+
+    dictionary: np.ndarray
+    counts: np.ndarray
+    revived: np.ndarray
+    perplexity: np.ndarray
+    error: np.ndarray
+
+
+@torch.no_grad()
+def follow(quantizer, batches):
+    """Show a VectorQuantizer one batch of vectors (N, D) after the other, with an update after each -> Track"""
+    rows = []
+    for x in batches:
+        found = quantizer(x)
+        error = (x - quantizer.dictionary[found.codes]).square().sum(1).mean()
+        revived = quantizer.update()
+        rows.append((quantizer.dictionary.numpy().copy(), code_counts(found.codes, quantizer.n_codes), revived.numpy(),
+                     float(found.perplexity), float(error)))
+    return Track(*map(np.array, zip(*rows, strict=True)))

@@ -6,6 +6,7 @@
     latent      t-SNE panels, maps and paths of a latent space, analogies
     images      grids of pictures, training histories, walks, heat maps, translations
     scores      a score with its interval over steps, of one run or of several seeds
+    plane       points of the toy lab, side by side
     timeline    the article's first figure, the three families
     table       `table(rows, columns)` for notebooks, logs and READMEs
     words       sentences with the changed words marked
@@ -23,6 +24,7 @@ from dgmlab.viz.curves import (
 from dgmlab.viz.dictionary import plot_centroids, plot_code_life, plot_dictionary_2d, plot_divergence, plot_patches, plot_usage
 from dgmlab.viz.images import plot_grid, plot_heat_maps, plot_history, plot_translation, plot_walk
 from dgmlab.viz.latent import plot_analogy, plot_latent_grid, plot_map, plot_path, plot_tsne, tsne
+from dgmlab.viz.plane import plot_points
 from dgmlab.viz.scores import plot_scores
 from dgmlab.viz.style import apply, save_figure
 from dgmlab.viz.table import table
@@ -32,6 +34,6 @@ __all__ = [
     "FAMILIES", "GAN_PANELS", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule",
     "plot_centroids", "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_grid",
     "plot_heat_maps", "plot_history", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_patches",
-    "plot_path", "plot_rate_distortion", "plot_scores", "plot_timeline", "plot_training", "plot_translation", "plot_tsne",
-    "plot_usage", "plot_walk", "save_figure", "table", "tsne",
+    "plot_path", "plot_points", "plot_rate_distortion", "plot_scores", "plot_timeline", "plot_training", "plot_translation",
+    "plot_tsne", "plot_usage", "plot_walk", "save_figure", "table", "tsne",
 ]

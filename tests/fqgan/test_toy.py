@@ -6,19 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dgmlab.fqgan import toy
-from dgmlab.fqgan.toy import (
-    MIXTURES,
-    Discriminator,
-    Generator,
-    Mixture,
-    Points,
-    ToyConfig,
-    build,
-    load_points,
-    score_points,
-    train_toy,
-)
+from dgmlab.fqgan.mixtures import MIXTURES, Mixture, Points, ring, score_points
+from dgmlab.fqgan.toy import Discriminator, Generator, ToyConfig, build, follow, load_points, train_toy
+from dgmlab.quantize import VectorQuantizer
 from dgmlab.run import Run
 
 FAST = {"n_steps": 20, "batch_size": 32, "width": 16, "eval_every": 10, "n_eval": 200, "n_codes": 8}
@@ -61,7 +51,7 @@ def test_modes_are_equally_frequent_and_half_of_them_shared(name):
 
 
 def test_true_points_score_as_true():
-    mixture = toy.ring()
+    mixture = ring()
     score = score_points(mixture.draw(20_000, draws()), mixture)
     assert score.modes == 8
     assert score.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.004)  # within 3 sigma in the plane
@@ -69,7 +59,7 @@ def test_true_points_score_as_true():
 
 
 def test_scores_by_hand():
-    # two modes of sigma 1 at distance 100, a class each; ten points of class 0 on a circle of radius 1/2, ten of class 1 far off
+    # two modes of sigma 1, a class each; ten points on a circle of radius 1/2 for each, around the mode and ten beside it
     mixture = Mixture(torch.tensor([[0.0, 0], [100, 0]]), torch.ones(2), torch.eye(2))
     angle = torch.arange(10) * 2 * math.pi / 10
     circle = torch.stack([angle.cos(), angle.sin()], dim=1) / 2
@@ -130,7 +120,10 @@ def test_a_run_logs_saves_and_is_repeatable(tmp_path, fq):
     assert (rows[-2]["commit"] > 0) == (fq != "off") == ("usage_fake/hidden.1" in rows[-1])
     points = load_points(run)
     assert points.frames.shape == (2, 200, 2) and np.array_equal(points.frames[-1], points.fake)
-    score = score_points(Points(torch.as_tensor(points.fake), torch.as_tensor(points.fake_y)), toy.ring())
+    n_coded = 8 if fq != "off" else 0
+    assert points.dictionary.shape == (n_coded, 16) and np.isfinite(points.dictionary).all()
+    assert points.real_features.shape == points.fake_features.shape == (200 if n_coded else 0, 16)
+    score = score_points(Points(torch.as_tensor(points.fake), torch.as_tensor(points.fake_y)), ring())
     assert score.fd == pytest.approx(numbers["fd_points_200"]) and score.spread == pytest.approx(numbers["spread"])
     log = (run.dir / "metrics.jsonl").read_bytes()
     assert (run_once(tmp_path / "b", fq=fq, head="tac")[0].dir / "metrics.jsonl").read_bytes() == log
@@ -147,6 +140,29 @@ def test_every_option_reaches_the_training(tmp_path):
         assert run_once(tmp_path / name, **{**short, name: value})[1] != plain, name
     with pytest.raises(KeyError, match="'circle'.*Choose one of: ring, grid, line"):
         build(ToyConfig(data="circle"))
+
+
+def test_kept_features_are_those_before_the_dictionary(tmp_path):
+    run, numbers = run_once(tmp_path / "run", fq="quantize")
+    points = load_points(run)
+    gaps = np.linalg.norm(points.real_features[:, None] - points.dictionary, axis=2)
+    counts = np.bincount(gaps.argmin(axis=1), minlength=8)
+    assert counts.tolist() == run.metrics()[-1]["usage/hidden.1"] and gaps.min() > 1e-6
+
+
+def test_a_dictionary_follows_points_and_tells_how(tmp_path):
+    torch.manual_seed(0)
+    vq = VectorQuantizer(2, 1, decay=0.5, init="normal", revive_below=0.0)
+    vq.dictionary.copy_(torch.tensor([[0.0], [10.0]]))
+    vq.ema_sums.copy_(vq.dictionary)
+    track = follow(vq, [torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[11.0]])])
+    # code 0: n = (1 + 3) / 2 = 2, m = (0 + 6) / 2 = 3; code 1 stays, then n = (1/2 + 1) / 2, m = (5 + 11) / 2
+    np.testing.assert_allclose(track.dictionary[:, :, 0], [[1.5, 10], [1.5, 8 / 0.75]], rtol=1e-4)
+    assert track.counts.tolist() == [[3, 0], [0, 1]] and track.perplexity.tolist() == [1, 1]
+    np.testing.assert_allclose(track.error, [14 / 3, 1], rtol=1e-3)
+    assert not track.revived.any()
+    vq = VectorQuantizer(4, 1, init="normal", revive_below=0.5)
+    assert follow(vq, [torch.full((5, 1), 50.0)] * 5).revived.any()
 
 
 def test_points_of_a_run_that_did_not_train_are_asked_for_in_words(tmp_path):
