@@ -21,6 +21,7 @@ from dgmlab.data.reading import ALIASES
 
 PHOTO_CROPS = {"train": 2_000, "test": 500}  # of each photo
 PHOTO_SIDE = 128  # pixels of a crop: enough to hold a roof or a flower
+INK, PAPER = (28, 44, 116), (248, 236, 208)  # RGB
 
 
 class Part(NamedTuple):
@@ -181,6 +182,17 @@ def digits():
         pixels = (found.images * (255 / 16)).round().astype(np.uint8)
         pictures = [Picture(picture, f"digits, row {row}") for row, picture in enumerate(pixels)]
         return Part(pictures, found.target.astype(np.int64), tuple(map(str, range(10))))
+
+    return {"train": part}
+
+
+def ink():
+    """The same digits in blue ink on paper, (8, 8, 3): with `digits` a pair of styles whose right translation is known."""
+    def part():
+        grey = digits()["train"]()
+        shares = [picture.content[:, :, None] / 255 for picture in grey.pictures]
+        inked = [(share * INK + (1 - share) * PAPER).round().astype(np.uint8) for share in shares]
+        return grey._replace(pictures=[Picture(x, f"ink, row {row}") for row, x in enumerate(inked)])
 
     return {"train": part}
 

@@ -97,7 +97,8 @@ class Discriminators(nn.Module, PyTorchModelHubMixin, library_name="dgmlab"):
             UGATITDiscriminator(n, channels) for n in (n_global, n_local, n_global, n_local))
         self.quantized = fq is not None
         for D in (self.global_a, self.global_b) if fq else ():
-            add_fq(D, **fq)
+            side = 3 * 2**D.n_halvings  # the smallest picture that fits, to learn the channels of each layer from
+            add_fq(D, **fq, example=(torch.zeros(1, 3, side, side),))
 
     def forward(self, a, b):
         """a, b (B, 3, H, W) in [-1, 1], real or translated -> Verdict"""

@@ -1,6 +1,6 @@
 """Translation between two sets of pictures that do not belong together: U-GAT-IT, trained and used (Kim et al. 2020).
 
-    train(run, TranslateConfig(data="cat2dog", image_size=64))      resumes where the folder has state; leaves model/
+    train(run, TranslateConfig("cat2dog", "", image_size=64))       resumes where the folder has state; leaves model/
     translate("runs/cat2dog", pictures, direction="ba")             (N, 3, S, S) uint8 of domain b -> of domain a
     python -m dgmlab.fqgan.translate runs/cat2dog my/dogs --direction ba --out cats/
 
@@ -26,6 +26,7 @@ from dgmlab.fqgan.source import ImageStream, micro_slices
 from dgmlab.fqgan.spectral import held_spectral_norm
 from dgmlab.fqgan.translator import Translator, load_translator, main, save_trained, translate
 from dgmlab.fqgan.ugatit import clip_rho
+from dgmlab.fqgan.watch import code_signals
 from dgmlab.metrics.extractors import Extractor, extract, load_extractor, trained_extractor
 from dgmlab.metrics.scores import Features, kernel_score
 from dgmlab.quantize import frozen, update_dictionaries
@@ -42,39 +43,39 @@ SUBSET = 1000  # pictures in a subset of the kernel distance, where there are as
 class TranslateConfig:
     """What a training run of U-GAT-IT is made of. In brackets the values of the paper or its code, and of FQ-GAN's."""
 
-    data: str = "china2flower"  # a pair of `load_pair`, a folder with trainA and trainB, or the first domain
-    other: str = ""  # the second domain, where `data` is one set or folder only
+    data: str = "digits"  # a pair of `load_pair`, a folder with trainA and trainB, or the first domain, with `other`
+    other: str = "ink"  # the second domain: a set or folder; '' where `data` is both
     image_size: int = 32  # side of the pictures, a multiple of 4 [256]
     light: bool = True  # gamma and beta from the mean of the features: far fewer parameters [false]
-    channels: int = 16  # width of all networks at full size [64]
-    n_blocks: int = 4  # residual blocks before and after the attention [4]
+    channels: int = 8  # width of all networks at full size [64]
+    n_blocks: int = 2  # residual blocks before and after the attention [4]
     n_global: int = 0  # layers of the global discriminators; 0: by the size [7 at 256 pixels]
     n_local: int = 0  # layers of the local ones; 0: by the size [5 at 256 pixels]
     limit: int = 0  # training pictures of each domain; 0 takes all
     zoom: float = 286 / 256  # pictures are loaded so much larger, and crops are cut out [286 / 256]
-    mirror: bool = True  # mirror pictures at random; wrong for digits and letters [true]
+    mirror: bool = False  # mirror pictures at random; wrong for digits and letters [true]
     fq: str = "off"  # off | quantize (the paper) | regularize (the released code) | warmup (from this to that)
-    fq_layers: str = "blocks.1,blocks.2,blocks.3"  # layers of the global discriminators with a dictionary [these]
-    n_codes: str = "64,128,128"  # K of each, or one for all [64, 128, 128]
+    fq_layers: str = "blocks.1,blocks.2"  # layers of the global discriminators with a dictionary [blocks.1 to blocks.3]
+    n_codes: str = "64,128"  # K of each, or one for all [64,128,128]
     fq_decay: float = 0.85  # lambda of its averages [0.85]
     commit_weight: float = 2.0  # alpha of the commitment term [2.0]
     fq_warmup: int = 1000  # updates that `warmup` takes
     fq_from_g: bool = True  # the pictures of the generators' step move the dictionaries too [true]
     adversarial: float = 1.0  # weight of the least squares [1]
     cycle: float = 10.0  # weight of there and back again [10]
-    identity: float = 10.0  # weight of leaving the target domain alone [10]
-    cam: float = 1000.0  # weight of the attention's classifier [1000]
-    n_steps: int = 1000  # steps of both players [1,000,000]
-    batch_size: int = 1  # pictures of each domain per step over all ranks [1]
+    identity: float = 2.0  # weight of leaving the target domain alone [10]
+    cam: float = 10.0  # weight of the attention's classifier; 1000 over few steps is all that is learnt [1000]
+    n_steps: int = 300  # steps of both players [1,000,000]
+    batch_size: int = 4  # pictures of each domain per step over all ranks [1]
     accumulate: int = 1  # micro-batches a step is split into [1]
-    lr: float = 1e-4  # Adam's, constant for the first half of the run, then linearly down to 0 [1e-4]
+    lr: float = 2e-3  # Adam's, constant for the first half of the run, then linearly down to 0 [1e-4]
     beta1: float = 0.5  # Adam's first decay [0.5]
     beta2: float = 0.999  # Adam's second decay [0.999]
     weight_decay: float = 1e-4  # added to the gradient, in the way of Adam [1e-4]
     precision: str = "auto"  # fp32 | bf16 | auto: bf16 where the hardware has it
     seed: int = 0  # of everything
-    eval_every: int = 250  # steps between looks at the test pictures
-    save_every: int = 500  # steps between checkpoints
+    eval_every: int = 100  # steps between looks at the test pictures
+    save_every: int = 300  # steps between checkpoints
     extractor: str = "auto"  # auto: fd_resnet20 where the data folder has it, else domains; or a name of `load_extractor`
     extractor_path: str = ""  # file of the weights, for fid
     n_eval: int = 500  # test pictures of each domain in those looks; 0 takes all
@@ -166,9 +167,10 @@ def train(run, config):
                         d_fake=d_fake, lr=opt_g.param_groups[0]["lr"], **({} if config.fq == "off" else {"commit": commit}))
             progress.update(done, d_loss=d_loss, g_loss=g_loss, cycle=cycle)
             if main and training.every(done, config.eval_every, config.n_steps):
-                numbers = evaluate(G, tests, config)
-                run.log(done, **numbers)
-                save_sheet(run, done, G, tests, config.n_sheet)
+                made = translate_tests(G, tests)
+                numbers = evaluate(made, tests, config)
+                run.log(done, **numbers, **code_use(D, made, tests))
+                save_sheet(run, done, made, tests, config.n_sheet)
             if training.every(done, config.save_every, config.n_steps):
                 training.save_state(run, done, accelerator, parts)
         progress.close()
@@ -251,32 +253,43 @@ def domain_extractor(pair):
     return trained_extractor(torch.cat(sides), labels, "domains")
 
 
-def evaluate(G, tests, config):
+def translate_tests(G, tests):
+    """All test pictures, translated -> dict 'ab', 'ba' -> Translated"""
+    translator = Translator(G.ab, G.ba, {})
+    return {"ab": translate(translator, tests.a, "ab"), "ba": translate(translator, tests.b, "ba")}
+
+
+def evaluate(made, tests, config):
     """Kernel distances to the target domain of translated test pictures and, beside them, of untouched ones -> dict
 
     ab/kd_NAME_SIZE, ab/..._low, ab/..._high (95 %), ab/kd_NAME_SIZE_untouched: what doing nothing would score; and ba/...
     """
-    numbers = {}
-    sides = {"ab": (tests.a, tests.features_a, tests.features_b), "ba": (tests.b, tests.features_b, tests.features_a)}
-    for direction, (pictures, source, target) in sides.items():
-        made = translate(Translator(G.ab, G.ba, {}), pictures, direction).pictures
-        features = extract(tests.extractor, made, ema=False, mode="eval", seed=config.seed)
-        size = min(len(tests.a), len(tests.b), SUBSET)
+    numbers, size = {}, min(len(tests.a), len(tests.b), SUBSET)
+    for direction, source, target in (("ab", tests.features_a, tests.features_b), ("ba", tests.features_b, tests.features_a)):
+        features = extract(tests.extractor, made[direction].pictures, ema=False, mode="eval", seed=config.seed)
         score, untouched = (kernel_score(target, each, subset_size=size) for each in (features, source))
         numbers |= {f"{direction}/{name}": value for name, value in score.flat().items()}
         numbers[f"{direction}/{score.name}_untouched"] = untouched.value
     return numbers
 
 
-def save_sheet(run, step, G, tests, n):
+def code_use(D, made, tests):
+    """`code_signals` of the dictionaries of both domains, {} without any; layers are called a.blocks.1, b.blocks.1, ..."""
+    numbers, device = {}, next(D.parameters()).device
+    for domain, net, pictures, fake in (("a", D.global_a, tests.a, made["ba"]), ("b", D.global_b, tests.b, made["ab"])):
+        real, fake = ([(pixels.to_float(x).to(device),) for x in each.split(32)] for each in (pictures, fake.pictures))
+        numbers |= {name.replace("/", f"/{domain}."): value for name, value in code_signals(net, real, fake).items()}
+    return numbers
+
+
+def save_sheet(run, step, made, tests, n):
     """samples/sheet-STEP.png: in each row a test picture of a, its heat map, its translation, and that translated back; then
     the same of a picture of b. -> Path"""
+    n = min(n, len(tests.a), len(tests.b))
     columns = []
-    for direction, pictures in (("ab", tests.a[:n]), ("ba", tests.b[:n])):
-        made = translate(Translator(G.ab, G.ba, {}), pictures, direction)
-        columns += [pictures, overlay(pictures, made.heat_maps), made.pictures, made.back]
-    n_rows = min(len(each) for each in columns)
-    rows = torch.stack([each[:n_rows] for each in columns], dim=1).flatten(0, 1)  # (n_rows * 8, 3, S, S)
+    for pictures, translated in ((tests.a, made["ab"]), (tests.b, made["ba"])):
+        columns += [pictures, overlay(pictures[:n], translated.heat_maps[:n]), translated.pictures, translated.back]
+    rows = torch.stack([each[:n] for each in columns], dim=1).flatten(0, 1)  # (8 n, 3, S, S)
     return pixels.write_png(run.samples / f"sheet-{step:08d}.png", pixels.tile(rows, len(columns)))
 
 
@@ -297,7 +310,7 @@ def finish(run, config, G, D, tests, numbers):
     done = run.results["metrics"]
     if done and (run.dir / "model" / "about.json").exists():
         return done
-    numbers = numbers or evaluate(G, tests, config)
+    numbers = numbers or evaluate(translate_tests(G, tests), tests, config)
     save_trained(run.dir / "model", G, D, data=config.data, other=config.other, image_size=config.image_size,
                  n_steps=config.n_steps)
     run.save_results(numbers)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgmlab.data.image_files import digits, photos, read_batch
+from dgmlab.data.image_files import INK, PAPER, digits, ink, photos, read_batch
 from dgmlab.data.images import describe, load_images
 
 
@@ -231,6 +231,16 @@ def test_digits_are_those_of_scikit_learn():
     assert train.x.shape == (1600, 3, 32, 32) and len(test.x) == 197  # frozen: runs are compared across machines
     assert test.card.counts["0"] == 18 and set(test.card.counts.values()) <= set(range(10, 30))
     assert np.array_equal(load_images("digits", "valid").x, test.x)
+
+
+def test_ink_is_the_same_digits_between_two_colours():
+    grey, inked = digits()["train"](), ink()["train"]()
+    assert (inked.labels == grey.labels).all() and len(inked.pictures) == 1797
+    for white, blue in zip(grey.pictures[::300], inked.pictures[::300], strict=True):
+        share = white.content[..., None] / 255
+        assert blue.content.shape == (8, 8, 3) and blue.content.dtype == np.uint8
+        assert abs(blue.content - (np.array(PAPER) + share * (np.array(INK) - PAPER))).max() <= 0.5
+        assert (blue.content[white.content == 0] == PAPER).all() and (blue.content[white.content == 255] == INK).all()
 
 
 def test_photo_crops_of_train_and_test_never_overlap():
