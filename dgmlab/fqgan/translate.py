@@ -107,9 +107,8 @@ def train(run, config):
     with training.reported(run, main):
         pair = open_pair(run, config, main)
         G, D = build(config)
-        # not fused: on a CPU that kernel takes a checkpoint's moments in the wrong order where weights are channels_last
-        opt_g, opt_d = (torch.optim.Adam(net.parameters(), config.lr, (config.beta1, config.beta2), foreach=True,
-                                         weight_decay=config.weight_decay) for net in (G, D))
+        opt_g, opt_d = (torch.optim.Adam(net.parameters(), config.lr, (config.beta1, config.beta2),
+                                         weight_decay=config.weight_decay, fused=True) for net in (G, D))
         G_ranks, D_ranks, opt_g, opt_d = accelerator.prepare(G, D, opt_g, opt_d)
         parts = {"G": G, "D": D, "opt_g": opt_g.optimizer, "opt_d": opt_d.optimizer}
         streams = [ImageStream(images, config.batch_size, 2 * config.seed + i, config.mirror, device,
