@@ -53,6 +53,13 @@ def test_every_picture_of_a_grid_is_drawn_pixel_by_pixel_at_its_place(titles):
     assert (sheet[places[6][0]:places[6][0] + side, places[3][1]:places[3][1] + side] == 255).all()  # no eighth picture
 
 
+def test_pixels_stay_sharp_at_any_resolution():
+    x = noise(1, 8)
+    drawn = np.asarray(Image.open(io.BytesIO(images.plot_grid(x).png(dpi=171))).convert("RGB"))
+    colours = {tuple(map(int, colour)) for colour in x[0].reshape(3, -1).T}
+    assert {tuple(map(int, colour)) for colour in drawn[40:-40, 40:-40].reshape(-1, 3)} <= colours
+
+
 def test_the_numbers_of_a_grid_are_names_and_brightness_not_pixels():
     x = np.stack([np.full((3, 8, 8), value, np.uint8) for value in (10, 20, 30)])
     numbers = images.plot_grid(x, 2, ["a", "b"]).numbers
