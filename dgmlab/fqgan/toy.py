@@ -51,7 +51,7 @@ class ToyConfig:
     batch_size: int = 256  # points a step
     width: int = 64  # of the two hidden layers of each player
     latent_size: int = 8  # Z
-    lr: float = 1e-3  # Adam's, of both players; falls linearly to 0 over the second half
+    lr: float = 2e-3  # Adam's, of both players; falls linearly to 0 over the second half
     ema_decay: float = 0.995  # of the averaged generator, which is the one that is measured
     seed: int = 0  # of everything
     eval_every: int = 250  # steps between looks at the averaged generator

@@ -3,14 +3,15 @@
 Each is a class whose `view` is the widget and whose methods work without a browser; each has a static twin, `static()`, for
 headless runs. A callback runs when a control is released, says in a line of text what it shows, and shows errors as one line.
 
-    gallery     Gallery, Translator
     latent      Interpolator, Analogy, LatentMap
+    gallery     Gallery, Translator
+    frames      Frames
     live        LiveCurves
     parts       the pieces they share: the status line, one-line errors
 """
-
+from dgmlab.widgets.frames import Frames
 from dgmlab.widgets.gallery import Gallery, Translator
 from dgmlab.widgets.latent import Analogy, Interpolator, LatentMap
 from dgmlab.widgets.live import LiveCurves
 
-__all__ = ["Analogy", "Gallery", "Interpolator", "LatentMap", "LiveCurves", "Translator"]
+__all__ = ["Analogy", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves", "Translator"]

@@ -134,7 +134,7 @@ def test_a_run_logs_saves_and_is_repeatable(tmp_path, fq):
 def test_every_option_reaches_the_training(tmp_path):
     short = {"head": "ac", "fq": "quantize", "n_steps": 5, "eval_every": 5}
     plain = run_once(tmp_path / "plain", **short)[1]
-    for name, value in {"seed": 1, "head": "tac", "class_weight": 0.5, "adversarial": "hinge", "r1": 0.0, "lr": 2e-3,
+    for name, value in {"seed": 1, "head": "tac", "class_weight": 0.5, "adversarial": "hinge", "r1": 0.0, "lr": 4e-3,
                         "ema_decay": 0.9, "latent_size": 4, "n_codes": 4, "fq_decay": 0.5, "commit_weight": 5.0,
                         "fq": "regularize"}.items():
         assert run_once(tmp_path / name, **{**short, name: value})[1] != plain, name
