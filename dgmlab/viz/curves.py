@@ -237,7 +237,8 @@ def plot_training(run, keys=PANELS, smooth=0.0):
         panel = info.panels[number]
         watch = panel.key in ("mi", "au")
         per_dim = panel.key.endswith("_per_dim")  # one line each, all alike: orange would say validation
-        _draw_metric(ax, panel, (style.BLUE,) if per_dim else (style.GREEN if watch else style.BLUE, style.ORANGE))
+        two = (style.GREEN if watch else style.BLUE, style.ORANGE)  # training and validation
+        _draw_metric(ax, panel, (style.BLUE,) if per_dim else style.PALETTE if panel.key.endswith("*") else two)
         ax.set_title(NAMES.get(panel.key, panel.curves[0].label if panel.key.endswith("*") else panel.key), fontsize=9)
         if watch:
             ax.set_ylim(bottom=0, top=max(1.0, 1.1 * max(curve.values.max() for curve in panel.curves)))

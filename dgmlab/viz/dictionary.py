@@ -17,7 +17,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter
 
 from dgmlab.config import unknown_name
-from dgmlab.metrics.dictionary import dead_share, dictionary_perplexity, js_divergence, lifetimes
 from dgmlab.viz import style
 from dgmlab.viz.curves import Curve, collect_metric
 
@@ -134,6 +133,8 @@ def _layers(run, layer=None):
 
 def collect_usage(run):
     """Usage of every layer at the run's last evaluation -> UsageInfo"""
+    from dgmlab.metrics.dictionary import dead_share, dictionary_perplexity, js_divergence  # it needs torch, pictures do not
+
     panels, step, rows = [], 0, run.metrics()
     for layer in _layers(run):
         row = [row for row in rows if f"usage/{layer}" in row][-1]
@@ -180,6 +181,8 @@ def _draw_usage(ax, panel):
 
 def collect_code_life(run, layer=None):
     """Usage of each code over the evaluations -> tuple of LayerLife, one a layer (or of the one asked for)."""
+    from dgmlab.metrics.dictionary import lifetimes
+
     lives = []
     for name in _layers(run, layer):
         rows = [row for row in run.metrics() if f"usage/{name}" in row]
