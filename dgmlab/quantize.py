@@ -88,9 +88,13 @@ def look_up(x: torch.Tensor, dictionary: torch.Tensor, quantize: bool, add_up: b
                 quantized[part].transpose(1, 2).copy_(chosen.view(block.shape))
             if add_up:
                 found.sums.index_add_(0, nearest, rows)
-            rest = torch.sub(rows, chosen, out=chosen)
-            residual[part].transpose(1, 2).copy_(rest.view(block.shape))
-            error[part[0], part[2]] = torch.linalg.vecdot(rest, rest).view(block.shape[:2])
+            rest = residual[part].transpose(1, 2)
+            if rest.is_contiguous():
+                torch.sub(rows.view(rest.shape), chosen.view(rest.shape), out=rest)
+            else:  # channels first: in one piece before it is turned
+                turned, rest = rest, torch.sub(rows, chosen, out=chosen).view(rest.shape)
+                turned.copy_(rest)
+            error[part[0], part[2]] = torch.linalg.vecdot(rest, rest)
     found.error.copy_(error.mean(1) / dim)
     found.counts.zero_().index_add_(0, codes.flatten(), found.counts.new_ones(codes.numel()))
     _check_finite(found.error, "items")
@@ -126,6 +130,7 @@ def _keep_for_backward(ctx, inputs, output):
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(found.codes, found.counts, found.sums)
     ctx.save_for_backward(found.residual)
+    ctx.dtype = inputs[0].dtype
 
 
 def _straight_through(ctx, _, of_residual, of_error, of_quantized, *none):
@@ -134,7 +139,7 @@ def _straight_through(ctx, _, of_residual, of_error, of_quantized, *none):
     parts = [part for part in (of_residual, of_quantized) if part is not None]
     if of_error is not None:
         weight = of_error * (2 / residual[0].numel())
-        parts.append(residual * weight.view(-1, *[1] * (residual.ndim - 1)))
+        parts.append((residual * weight.view(-1, *[1] * (residual.ndim - 1))).to(ctx.dtype))
     return sum(parts[1:], parts[0]) if parts else None, None, None, None
 
 
