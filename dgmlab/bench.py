@@ -10,6 +10,7 @@ that a drift of the machine's speed cancels, and printed with its range.
 import statistics
 import time
 from functools import partial
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,15 @@ def faster(name, ours, peer, labels, target, check, rounds=3, warmup=1, scale=1.
     ratio = statistics.median(ratios)
     return Result(name, *labels, statistics.median(a), scale * statistics.median(b), ratio, min(ratios), max(ratios),
                   f">= {target:g}", ratio >= target, check)
+
+
+def at_most(name, seconds, labels, target, check):
+    """A Result that wants ours / peer <= target, of the two lists of `alternate`; the range is that of 80 % of the pairs."""
+    ratios = [x / y for x, y in zip(*seconds, strict=True)]
+    ratio = statistics.median(ratios)
+    low, high = np.quantile(ratios, [0.1, 0.9])
+    return Result(name, *labels, *map(statistics.median, seconds), ratio, float(low), float(high), f"<= {target:g}",
+                  ratio <= target, check)
 
 
 def small_model(n_sentences=1000, seed=0):
@@ -206,82 +216,12 @@ def step():
             logits = alone(batch.decoder_ids, use_cache=False).logits
         finish(sentence_nll(logits, batch.target_ids).mean(), optimizers[2], alone)
 
-    a, b = alternate(optimus, parts, rounds=15, warmup=3)
-    ratios = [x / y for x, y in zip(a, b, strict=True)]
-    ratio = statistics.median(ratios)
-    low, high = np.quantile(ratios, [0.1, 0.9])
-    return [Result("training step, batch of 64", "Optimus", "encoder step + GPT-2 step", statistics.median(a),
-                   statistics.median(b), ratio, float(low), float(high), "<= 1.1", ratio <= 1.1,
-                   f"mixed precision: {accelerator.mixed_precision}")]
+    return [at_most("training step, batch of 64", alternate(optimus, parts, rounds=15, warmup=3),
+                    ("Optimus", "encoder step + GPT-2 step"), 1.1, f"mixed precision: {accelerator.mixed_precision}")]
 
 
-def frechet(size=2048, n=4096):
-    """Frechet distance at Inception's 2,048 features, the reference's factor cached, against scipy's matrix square root."""
-    from scipy.linalg import sqrtm
-
-    from dgmlab.metrics.image import FeatureStatistics, frechet_distance
-
-    rng = np.random.default_rng(0)
-    mixing = rng.standard_normal((size, size)) / np.sqrt(size * np.arange(1, size + 1))[:, None]  # a spectrum that falls
-    real, fake = (FeatureStatistics().update(rng.standard_normal((n, size)) @ mixing + shift) for shift in (0.0, 0.02))
-
-    def by_sqrtm():
-        s1, s2 = real.covariance.numpy(), fake.covariance.numpy()
-        difference = (real.mean - fake.mean).square().sum().item()
-        return difference + np.trace(s1) + np.trace(s2) - 2 * np.trace(sqrtm(s1 @ s2).real)
-
-    began = time.perf_counter()
-    real.factor()
-    first = time.perf_counter() - began
-    values = {}
-    ours = lambda: values.update(ours=frechet_distance(real, fake))  # noqa: E731
-    result = faster(f"Frechet distance, {size} features", ours, lambda: values.update(peer=by_sqrtm()),
-                    ("cached factor, eigvalsh", "scipy sqrtm"), 6, "", rounds=3, warmup=0)
-    error = abs(values["ours"] / values["peer"] - 1)
-    check = (f"{values['ours']:.8g} ours, {values['peer']:.8g} peer, relative difference {error:.1e} (allowed 1e-6); "
-             f"the factor, once: {first:.3g} s")
-    return [result._replace(check=check, met=result.met and error <= 1e-6)]
-
-
-def quantizer(n_rows=16_384, dim=256, n_codes=1024):
-    """FQ-GAN's layer: forward, backward and update of the dictionary, against the EMA layer of vector-quantize-pytorch."""
-    from dgmlab.quantize import VectorQuantizer
-
-    try:
-        from vector_quantize_pytorch import VectorQuantize
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"the benchmark 'quantizer' needs its peer, but {error.name} is not installed. "
-                                  "Run `pip install 'dgmlab[bench]'`.") from None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    layer = VectorQuantizer(n_codes, dim, decay=0.8, init="normal", revive_below=0).to(device)
-    peer = VectorQuantize(dim, n_codes, decay=0.8, rotation_trick=False, threshold_ema_dead_code=0).to(device).train()
-    peer.codebook = layer.dictionary
-    peer._codebook.embed_avg.copy_(layer.dictionary)
-    x, above, one = torch.randn(n_rows, dim, device=device, requires_grad=True), torch.randn(n_rows, dim).to(device) / (
-        n_rows * dim), torch.ones((), device=device)
-
-    def ours():
-        x.grad = None
-        result = layer(x)
-        torch.autograd.backward([result.output, result.commit.mean()], [above, one])
-        layer.update()
-        return x.grad, layer.dictionary
-
-    def theirs():
-        x.grad = None
-        output, _, commit = peer(x[None])
-        torch.autograd.backward([output[0], commit.sum()], [above, one])
-        return x.grad, peer.codebook
-
-    twice = [max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours(), theirs(), strict=True)) for _ in range(2)]
-    same = max(twice) < 1e-3
-    check = f"gradients and dictionaries of two steps differ by {max(twice):.1e} of their largest"
-    return [faster(f"vector quantizer, T = {n_rows:,}, D = {dim}, K = {n_codes:,}", ours, theirs,
-                   ("VectorQuantizer and update", "vector-quantize-pytorch"), 4 if same else float("inf"), check, rounds=9)]
-
-
-BENCHMARKS = {"generation": generation, "iw": iw, "step": step, "frechet": frechet, "quantizer": quantizer}
+BENCHMARKS = {"generation": "bench", "iw": "bench", "step": "bench", "frechet": "bench_gan", "quantizer": "bench_gan",
+              "discriminator": "bench_gan"}  # function -> module
 
 
 def main(names=()):
@@ -293,7 +233,7 @@ def main(names=()):
     print(f"{environment()['device']}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name in names or BENCHMARKS:
         try:
-            found = BENCHMARKS[name]()
+            found = getattr(import_module(f"dgmlab.{BENCHMARKS[name]}"), name)()
         except ModuleNotFoundError as error:
             if names:
                 raise
