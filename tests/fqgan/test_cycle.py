@@ -28,8 +28,8 @@ def made(**given):
                                               (256, (7, 5)), (512, (8, 6))])
 def test_discriminators_lose_a_layer_with_each_halving_and_still_fit(size, layers):
     assert n_layers(size) == layers
-    with torch.device("meta"):
-        Discriminators(*layers, channels=2)(*[torch.zeros(1, 3, size, size)] * 2)
+    D = Discriminators(*layers, channels=1)
+    assert all(each.shape[2] >= 2 for each in D(*[torch.zeros(1, 3, size, size)] * 2).patches)
 
 
 def test_one_pass_of_both_domains_is_the_passes_one_by_one():
