@@ -50,7 +50,9 @@ def cast(name, value, annotation):
         if isinstance(kind, type) and isinstance(value, kind) and not (kind in (int, float) and isinstance(value, bool)):
             return value
     expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
-    raise TypeError(f"parameter '{name}' must be {expected}, found {value!r} ({type(value).__name__}).")
+    boolean = expected == "str" and isinstance(value, bool)
+    hint = " YAML reads off, on, yes and no as booleans: put it into quotes." if boolean else ""
+    raise TypeError(f"parameter '{name}' must be {expected}, found {value!r} ({type(value).__name__}).{hint}")
 
 
 def differences(old, new):

@@ -64,8 +64,9 @@ class TrainConfig:
     save_every: int = 500  # steps between checkpoints
     extractor: str = "auto"  # auto | trained | fid | fd_digits | fd_resnet20 | fd_resnet56; see `open_reference`
     extractor_path: str = ""  # file of the weights, for fid
+    n_reference: int = 10_000  # real pictures compared with; 0 takes all [all]
     n_watch: int = 2000  # pictures in those looks
-    n_eval: int = 5000  # pictures in the final evaluation
+    n_eval: int = 5000  # pictures in the final evaluation [50,000]
     on_collapse: str = "rollback"  # what an alarm does: rollback (to the best checkpoint, thrice at most) | stop | warn
 
 

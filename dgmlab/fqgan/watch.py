@@ -40,7 +40,7 @@ def open_reference(images, data, extractor="auto", path="", n=10_000):
     extractor  auto: digits -> fd_digits; CIFAR-10 -> fd_resnet20, where its weights are in the data folder; else `trained`.
                trained: a small classifier trained in place on the classes of the set or, where it has one class only, on
                which way up a picture is. Or a name of `load_extractor`: fid (with path) | fd_digits | fd_resnet20 | ...
-    n          pictures of the reference, drawn once and for all; None takes every one
+    n          pictures of the reference, drawn once and for all; 0 takes every one
     """
     rows = torch.arange(len(images.y))
     if n and n < len(rows):
@@ -258,7 +258,7 @@ def roll_back(run, accelerator, parts, alarm, step, reason):
 
 def open_watch(run, config, trained, images, alarm, reference=None):
     """The Watch of a config: extractor, extractor_path, n_watch -> Watch"""
-    reference = reference or open_reference(images, config.data, config.extractor, config.extractor_path)
+    reference = reference or open_reference(images, config.data, config.extractor, config.extractor_path, config.n_reference)
     return Watch(run, trained, reference, images, alarm, config.n_watch)
 
 
