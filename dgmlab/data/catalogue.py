@@ -8,7 +8,7 @@ A table holds one file a line: path below the corpus folder, source, sha256 of t
     other      an address of its own
 The addresses name a commit. The file contents of these commits were compared with the sha256 given here, but the addresses
 themselves were not fetched when this was written; a file that has changed since is refused by its checksum.
-The sums of CIFAR's archives are those that Keras checks. Classifiers and navigation data join with the systems that read them.
+The sums of CIFAR's archives are those that Keras checks. Navigation data join with the systems that read them.
 """
 
 from typing import NamedTuple
@@ -184,6 +184,10 @@ TINY_IMAGENET20 = """
 NOTO_EMOJI = """
     train.parquet - 4c50d772c6064f26adf74b94b06bb5af6e79d22af54bb7a2614f025dff3a6cd4
 """
+CLASSIFIERS = """
+    resnet20_cifar10.safetensors - 02926273efb1deadb6dc654c7087baea932ef2026d9f854680d6858146d85838
+    resnet56_cifar10.safetensors - cf29b05e3acebb9dc28868ebd84a604ff452971bb6770f22beaff48708079aee
+"""
 KRIZHEVSKY = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images"
 PARQUET = "Parquet as on the Hugging Face hub, made from"
 
@@ -315,6 +319,11 @@ DATASETS = {
         Dataset(
             "ffhq", (), "CC BY-NC-SA 4.0 for the set; each picture has its own", "Karras et al. 2019, StyleGAN",
             "Put thumbnails128x128/ or images1024x1024/ here, as NVlabs/ffhq-dataset unpacks it.",
+        ),
+        _dataset(
+            "classifiers", CLASSIFIERS, "", "BSD-2-Clause", "He et al. 2016, Deep Residual Learning; trained by Y. Idelbayev",
+            "ResNet-20 and -56 of CIFAR-10 for fd_resnet20 and fd_resnet56: the weights of pretrained_models/ in "
+            "akamaster/pytorch_resnet_cifar10@d5489e8 as safetensors, keys without `module.`.",
         ),
     )
 }

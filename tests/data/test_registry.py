@@ -208,3 +208,10 @@ def test_every_entry_is_complete(name):
         assert re.fullmatch("[0-9a-f]{64}", file.sha256)
         assert file.url is None or re.match(r"https://[a-z.]+/\S+$", file.url)
         assert not file.path.startswith("/") and ".." not in file.path
+
+
+def test_classifiers_have_the_sums_that_their_reader_wants():
+    from dgmlab.metrics.extractors import CLASSIFIERS
+
+    assert {file.path: file.sha256 for file in DATASETS["classifiers"].files} == {
+        f"{name}_cifar10.safetensors": sha256 for name, (_, sha256) in CLASSIFIERS.items()}
