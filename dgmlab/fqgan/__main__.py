@@ -1,7 +1,7 @@
 """Training without a notebook, for servers that have no Jupyter, and under torchrun. The recipe tells which GAN.
 
-    python -m dgmlab.fqgan runs/cifar10 -f notebooks/recipes/cifar10_small.yaml -p precision=bf16
-    torchrun --standalone --nproc_per_node 8 -m dgmlab.fqgan runs/cifar10 -f notebooks/recipes/cifar10_small.yaml
+    python -m dgmlab.fqgan runs/cifar10 -f notebooks/recipes/cifar10_biggan_fq.yaml -p precision=bf16
+    torchrun --standalone --nproc_per_node 8 -m dgmlab.fqgan runs/cifar10 -f notebooks/recipes/cifar10_biggan_fq.yaml
     python -m dgmlab.fqgan runs/photos --model stylegan -p resolution=64
 """
 
@@ -21,7 +21,7 @@ NOTEBOOKS = {  # what each trains, and with which defaults other than the loop's
     "23_stylegan_train": ("stylegan", {}),
     "24_ugatit_train": ("ugatit", {}),
 }
-SWITCHES = ()  # parameters of these notebooks alone
+SWITCHES = ("heads",)  # parameters of these notebooks alone; of several heads, the command trains tac
 
 
 def find_loop(recipe, model=None):

@@ -24,7 +24,7 @@ from dgmlab.fqgan.source import ImageStream, micro_slices, open_images
 from dgmlab.fqgan.spectral import held_spectral_norm
 from dgmlab.fqgan.tacgan import DISCRIMINATORS
 from dgmlab.fqgan.watch import MAX_ROLLBACKS, CollapseAlarm, finish, open_watch, roll_back
-from dgmlab.quantize import frozen, update_dictionaries
+from dgmlab.quantize import MODES, frozen, update_dictionaries
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,8 @@ def fq_of(config):
     """The dictionaries of a TrainConfig as `save_trained` keeps them: arguments of `add_fq`; None for fq="off"."""
     if config.fq == "off":
         return None
+    if config.fq not in MODES:
+        raise KeyError(unknown_name(config.fq, ("off", *MODES), "setting of fq"))
     n_blocks = len(biggan.TOWERS[preset_of(config, 2).resolution].d_widths)
     numbers = range(n_blocks) if config.fq_layers == "all" else config.fq_layers.split(",")
     return {"layers": [f"blocks.{int(number)}" for number in numbers], "n_codes": config.n_codes, "decay": config.fq_decay,

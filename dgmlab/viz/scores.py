@@ -86,7 +86,8 @@ def plot_scores(runs, key, labels=None, title="", ax=None):
     drawn = np.concatenate([values for curve in curves for _, values in curve.runs])
     room = max(np.ptp(drawn), 1e-9 + 0.05 * abs(drawn).max())
     low, high = ax.get_ylim()
-    ax.set_ylim(max(low, drawn.min() - room), min(high, drawn.max() + room))
+    floor = 0.0 if drawn.min() >= 0 else low  # no band below what a distance can be
+    ax.set_ylim(max(low, floor, drawn.min() - room), min(high, drawn.max() + room))
     ax.set_title(title or key)
     ax.set(xlabel="step", ylabel=key if title else "")
     ax.margins(x=0.02)

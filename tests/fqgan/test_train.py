@@ -168,7 +168,7 @@ def test_fq_off_adds_nothing_and_on_names_the_blocks():
 
 @pytest.mark.parametrize(("own", "line"), [
     ({"head": "acgan"}, "no head of a discriminator is called 'acgan'"),
-    ({"fq": "on"}, "mode is 'on'; choose one of"),
+    ({"fq": "on"}, "no setting of fq is called 'on'"),
     ({"fq_layers": "0,7"}, "no layer of Discriminator is called 'blocks.7'"),
     ({"accumulate": 3}, "accumulate is 3; a divisor of the 8 pictures"),
     ({"data": "photos", "size": "imagenet64", "resolution": 48}, "resolution is 48; choose one of: 32, 64, 128"),
