@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dgmlab.fqgan import toy
+from dgmlab.fqgan.losses import ClassTerms
 from dgmlab.fqgan.mixtures import MIXTURES, Mixture, Points, ring, score_points
 from dgmlab.fqgan.toy import Discriminator, Generator, ToyConfig, build, follow, load_points, train_toy
 from dgmlab.quantize import VectorQuantizer
@@ -140,6 +142,27 @@ def test_every_option_reaches_the_training(tmp_path):
         assert run_once(tmp_path / name, **{**short, name: value})[1] != plain, name
     with pytest.raises(KeyError, match="'circle'.*Choose one of: ring, grid, line"):
         build(ToyConfig(data="circle"))
+
+
+def test_a_short_training_comes_nearer_to_the_data(tmp_path):
+    run, _ = run_once(tmp_path / "run", n_steps=200, eval_every=50, n_eval=2000, lr=5e-3, ema_decay=0.9)
+    distances = run.column("fd_points_2k")[1]
+    assert distances[-1] < 0.3 * distances[0]
+
+
+def test_the_dictionary_moves_after_the_step_of_either_player(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(toy, "update_dictionaries", lambda D: seen.append(D.linear.weight.requires_grad))
+    run_once(tmp_path / "run", fq="quantize", n_steps=3, eval_every=3)
+    assert seen == [True] * 6
+
+
+@pytest.mark.parametrize("player", ["class_terms_d", "class_terms_g"])
+def test_either_player_weighs_its_class_terms(tmp_path, monkeypatch, player):
+    other = {"class_terms_d": "class_terms_g", "class_terms_g": "class_terms_d"}[player]
+    monkeypatch.setattr(toy, other, lambda *args: ClassTerms(*torch.zeros(3)))
+    short = {"head": "tac", "n_steps": 5, "eval_every": 5}
+    assert run_once(tmp_path / "a", **short)[1] != run_once(tmp_path / "b", class_weight=0.0, **short)[1]
 
 
 def test_kept_features_are_those_before_the_dictionary(tmp_path):
