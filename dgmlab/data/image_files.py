@@ -21,7 +21,6 @@ from dgmlab.data.reading import ALIASES
 
 PHOTO_CROPS = {"train": 2_000, "test": 500}  # of each photo
 PHOTO_SIDE = 128  # pixels of a crop: enough to hold a roof or a flower
-INK, PAPER = (28, 44, 116), (248, 236, 208)  # RGB
 
 
 class Part(NamedTuple):
@@ -186,13 +185,13 @@ def digits():
     return {"train": part}
 
 
-def ink():
-    """The same digits in blue ink on paper, (8, 8, 3): with `digits` a pair of styles whose right translation is known."""
+def coloured_digits(stroke, ground):
+    """The same digits in two RGB colours, (8, 8, 3): with `digits` a pair of styles whose right translation is known."""
     def part():
         grey = digits()["train"]()
         shares = [picture.content[:, :, None] / 255 for picture in grey.pictures]
-        inked = [(share * INK + (1 - share) * PAPER).round().astype(np.uint8) for share in shares]
-        return grey._replace(pictures=[Picture(x, f"ink, row {row}") for row, x in enumerate(inked)])
+        coloured = [(share * stroke + (1 - share) * ground).round().astype(np.uint8) for share in shares]
+        return grey._replace(pictures=[Picture(x, f"coloured digits, row {row}") for row, x in enumerate(coloured)])
 
     return {"train": part}
 

@@ -1,6 +1,7 @@
 """Labelled pictures by name: embedded digits and photos, known sets, folders, parquet; pairs of domains; a sanity card.
 
-    load_images("digits"), "ink", "photos"          nothing to download: scikit-learn's digits, in ink too; crops of its photos
+    load_images("digits"), load_images("photos")    nothing to download: scikit-learn's digits, crops of its two photos
+    load_images("chalk"), load_images("ink")        the digits in colours: light on dark like the digits, and dark on light
     load_images("cifar10_jpeg", "test")             a known set under `data_home()`, see `dgmlab data list`
     load_images("my/pictures", size=64)             a folder, a .parquet or a .tar.gz; layouts: `dgmlab.data.image_folders`
     load_pair("cat2dog"), load_pair("photos/", "paintings/")     two domains without pairs, for image translation
@@ -13,6 +14,7 @@ for good by a hash of file names (or of contents), is both valid and test; split
 import difflib
 import hashlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 
 from dgmlab.data import pixels, registry
-from dgmlab.data.image_files import Part, digits, ink, photos
+from dgmlab.data.image_files import Part, coloured_digits, digits, photos
 from dgmlab.data.image_folders import open_domains, open_path
 from dgmlab.data.reading import ALIASES, canonical_split, cut
 
@@ -36,7 +38,13 @@ class Known(NamedTuple):
 
 
 LOSSY = "lossy JPEG copies: compare only with statistics of the same copy, never with published FIDs"
-EMBEDDED = {"digits": (digits, Known(32)), "photos": (photos, Known(32)), "ink": (ink, Known(32))}
+INK, PAPER, CHALK, BOARD = (28, 44, 116), (248, 236, 208), (250, 240, 215), (30, 90, 70)  # RGB
+EMBEDDED = {
+    "digits": (digits, Known(32)),
+    "photos": (photos, Known(32)),
+    "chalk": (partial(coloured_digits, CHALK, BOARD), Known(32)),
+    "ink": (partial(coloured_digits, INK, PAPER), Known(32)),
+}
 KNOWN = {
     "cifar10": Known(32),
     "cifar10_jpeg": Known(32, warning=LOSSY),
@@ -147,7 +155,7 @@ class Opened(NamedTuple):
 def load_images(name, split="train", size=None, limit=None, classes=None, min_classes=1, lazy=None, skip_broken=False, seed=0):
     """The pictures of one split, RGB, square, of one size (see the top of this file).
 
-    name         'digits', 'photos', 'ink', a known set, or the path of a folder, a .parquet or a .tar.gz
+    name         'digits', 'photos', 'chalk', 'ink', a known set, or the path of a folder, a .parquet or a .tar.gz
     split        'train', 'valid' (also 'dev', 'val', 'validation'), 'test' or 'all'
     size         side in pixels; None: that of the set, or the largest power of two that nine tenths of the pictures reach
     limit        at most so many pictures, drawn with `seed`, in the order of the set

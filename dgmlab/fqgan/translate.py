@@ -44,7 +44,7 @@ class TranslateConfig:
     """What a training run of U-GAT-IT is made of. In brackets the values of the paper or its code, and of FQ-GAN's."""
 
     data: str = "digits"  # a pair of `load_pair`, a folder with trainA and trainB, or the first domain, with `other`
-    other: str = "ink"  # the second domain: a set or folder; '' where `data` is both
+    other: str = "chalk"  # the second domain: a set or folder; '' where `data` is both
     image_size: int = 32  # side of the pictures, a multiple of 4 [256]
     light: bool = True  # gamma and beta from the mean of the features: far fewer parameters [false]
     channels: int = 8  # width of all networks at full size [64]
@@ -65,7 +65,7 @@ class TranslateConfig:
     cycle: float = 10.0  # weight of there and back again [10]
     identity: float = 2.0  # weight of leaving the target domain alone [10]
     cam: float = 10.0  # weight of the attention's classifier; 1000 over few steps is all that is learnt [1000]
-    n_steps: int = 300  # steps of both players [1,000,000]
+    n_steps: int = 120  # steps of both players [1,000,000]
     batch_size: int = 4  # pictures of each domain per step over all ranks [1]
     accumulate: int = 1  # micro-batches a step is split into [1]
     lr: float = 2e-3  # Adam's, constant for the first half of the run, then linearly down to 0 [1e-4]
@@ -74,8 +74,8 @@ class TranslateConfig:
     weight_decay: float = 1e-4  # added to the gradient, in the way of Adam [1e-4]
     precision: str = "auto"  # fp32 | bf16 | auto: bf16 where the hardware has it
     seed: int = 0  # of everything
-    eval_every: int = 100  # steps between looks at the test pictures
-    save_every: int = 300  # steps between checkpoints
+    eval_every: int = 40  # steps between looks at the test pictures
+    save_every: int = 120  # steps between checkpoints
     extractor: str = "auto"  # auto: fd_resnet20 where the data folder has it, else domains; or a name of `load_extractor`
     extractor_path: str = ""  # file of the weights, for fid
     n_eval: int = 500  # test pictures of each domain in those looks; 0 takes all

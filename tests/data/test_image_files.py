@@ -10,9 +10,10 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from dgmlab.data.image_files import INK, PAPER, digits, ink, photos, read_batch
+from dgmlab.data.image_files import coloured_digits, digits, photos, read_batch
 from dgmlab.data.images import describe, load_images
 
 
@@ -233,14 +234,17 @@ def test_digits_are_those_of_scikit_learn():
     assert np.array_equal(load_images("digits", "valid").x, test.x)
 
 
-def test_ink_is_the_same_digits_between_two_colours():
-    grey, inked = digits()["train"](), ink()["train"]()
+def test_coloured_digits_are_the_same_between_two_colours():
+    stroke, ground = (28, 44, 116), (248, 236, 208)
+    grey, inked = digits()["train"](), coloured_digits(stroke, ground)["train"]()
     assert (inked.labels == grey.labels).all() and len(inked.pictures) == 1797
     for white, blue in zip(grey.pictures[::300], inked.pictures[::300], strict=True):
         share = white.content[..., None] / 255
         assert blue.content.shape == (8, 8, 3) and blue.content.dtype == np.uint8
-        assert abs(blue.content - (np.array(PAPER) + share * (np.array(INK) - PAPER))).max() <= 0.5
-        assert (blue.content[white.content == 0] == PAPER).all() and (blue.content[white.content == 255] == INK).all()
+        assert abs(blue.content - (np.array(ground) + share * (np.array(stroke) - ground))).max() <= 0.5
+        assert (blue.content[white.content == 0] == ground).all() and (blue.content[white.content == 255] == stroke).all()
+    chalk, ink = (load_images(name, "all", size=8) for name in ("chalk", "ink"))
+    assert torch.equal(chalk.y, ink.y) and chalk.x[..., 0, 0].float().mean() < 80 < 200 < ink.x[..., 0, 0].float().mean()
 
 
 def test_photo_crops_of_train_and_test_never_overlap():

@@ -172,7 +172,7 @@ def test_empty_and_missing_folders(tmp_path, monkeypatch):
         load_images(tmp_path / "one", "test")
     with pytest.raises(FileNotFoundError, match="image set 'gone/pictures' was expected as a folder at .*gone/pictures"):
         load_images("gone/pictures")
-    with pytest.raises(KeyError, match="no image set 'cifar01'. Did you mean 'cifar10'. Choose one of: digits, photos, ink"):
+    with pytest.raises(KeyError, match="no image set 'cifar01'. Did you mean 'cifar10'. Choose one of: digits, photos, chalk"):
         load_images("cifar01")
     with pytest.raises(ValueError, match="no split 'tset'; choose one of: train, valid"):
         load_images("digits", "tset")

@@ -222,7 +222,7 @@ def test_mistakes_are_found_before_the_first_step(tmp_path):
 
 def test_kernel_distances_name_the_direction_and_doing_nothing(tmp_path):
     config = tiny()
-    tests = open_tests(config, load_pair("digits", "ink", size=18, limit=100), "cpu")
+    tests = open_tests(config, load_pair("digits", "chalk", size=18, limit=100), "cpu")
     assert tests.a.shape == (12, 3, 16, 16) and tests.extractor.name == "fd_domains"
     nothing = {"ab": Translated(tests.a, None, None), "ba": Translated(tests.b, None, None)}
     perfect = {"ab": Translated(tests.b, None, None), "ba": Translated(tests.a, None, None)}
@@ -237,7 +237,7 @@ def test_kernel_distances_name_the_direction_and_doing_nothing(tmp_path):
 
 def test_extractor_is_the_classifier_of_the_data_folder_or_trained_in_place(tmp_path, monkeypatch):
     monkeypatch.setenv("DGMLAB_DATA", str(tmp_path))
-    pair = load_pair("digits", "ink", size=16, limit=20)
+    pair = load_pair("digits", "chalk", size=16, limit=20)
     assert open_tests(tiny(extractor="auto"), pair, "cpu").extractor.name == "fd_domains"
     (tmp_path / "classifiers").mkdir()
     (tmp_path / "classifiers" / "resnet20_cifar10.safetensors").touch()
@@ -250,7 +250,7 @@ def test_extractor_is_the_classifier_of_the_data_folder_or_trained_in_place(tmp_
 
 def test_use_of_the_dictionaries_is_of_each_domain_and_of_what_is_translated_into_it():
     _, D = build(tiny(**FQ))
-    tests = open_tests(tiny(), load_pair("digits", "ink", size=16, limit=20), "cpu")
+    tests = open_tests(tiny(), load_pair("digits", "chalk", size=16, limit=20), "cpu")
     D(*(x.float() / 127.5 - 1 for x in (tests.a, tests.b)))
     perfect = {"ab": Translated(tests.b, None, None), "ba": Translated(tests.a.flip(0), None, None)}
     numbers = code_use(D, perfect, tests)
@@ -263,7 +263,7 @@ def test_use_of_the_dictionaries_is_of_each_domain_and_of_what_is_translated_int
 
 def test_sheet_has_both_directions_side_by_side(tmp_path):
     G, _ = build(tiny())
-    tests = open_tests(tiny(), load_pair("digits", "ink", size=16, limit=20), "cpu")
+    tests = open_tests(tiny(), load_pair("digits", "chalk", size=16, limit=20), "cpu")
     made = translate_tests(G, tests)
     x = np.asarray(Image.open(save_sheet(Run(tmp_path), 7, made, tests, 3)))
     assert x.shape == (3 * 18 - 2, 8 * 18 - 2, 3)
