@@ -184,7 +184,7 @@ def test_a_dictionary_follows_points_and_tells_how(tmp_path):
     assert track.counts.tolist() == [[3, 0], [0, 1]] and track.perplexity.tolist() == [1, 1]
     np.testing.assert_allclose(track.error, [14 / 3, 1], rtol=1e-3)
     assert not track.revived.any()
-    vq = VectorQuantizer(4, 1, init="normal", revive_below=0.5)
+    vq = VectorQuantizer(4, 1, decay=0.5, init="normal", revive_below=0.5)
     assert follow(vq, [torch.full((5, 1), 50.0)] * 5).revived.any()
 
 
