@@ -10,11 +10,13 @@ from dgmlab.metrics.scores import (
     Features,
     Score,
     all_scores,
+    change_over_seeds,
     classifier_score,
     frechet_infinity,
     frechet_score,
     kernel_score,
     manifold_scores,
+    over_seeds,
     score_name,
 )
 
@@ -92,3 +94,36 @@ def test_intervals_can_be_left_out_and_do_not_hang_on_global_randomness():
     first = frechet_score(real, fake, n_draws=5)
     np.random.seed(1)
     assert frechet_score(real, fake, n_draws=5) == first != frechet_score(real, fake, n_draws=5, seed=1)
+
+
+# over seeds
+
+
+def test_mean_over_seeds_has_the_interval_of_student():
+    mean = over_seeds([1.0, 2.0, 3.0])  # std 1, t(2) = 4.302653
+    assert mean.mean == 2 and mean.n == 3
+    assert mean.high - mean.mean == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6) == mean.mean - mean.low
+    assert over_seeds([5.0]) == (5.0, None, None, 1)
+
+
+def test_change_over_seeds_is_a_ratio_with_welchs_interval():
+    change = change_over_seeds(np.exp([1.0, 3.0]), np.exp([0.0, 0.0]))  # variances of the means 1 and 0: one degree of freedom
+    assert change.ratio == pytest.approx(np.e**2)
+    assert np.log(change.high / change.ratio) == pytest.approx(12.706205, rel=1e-6)
+    assert change.low * change.high == pytest.approx(change.ratio**2)
+    assert change_over_seeds([2.0], [4.0]) == (0.5, None, None)
+    assert change_over_seeds([2.0, 2.0], [4.0, 4.0]) == (0.5, 0.5, 0.5)
+
+
+def test_interval_of_a_change_covers_it_as_often_as_it_says():
+    rng = np.random.default_rng(4)
+    changes = [change_over_seeds(np.exp(rng.normal(0.1, 0.2, 3)), np.exp(rng.normal(0, 0.1, 3))) for _ in range(2000)]
+    assert np.mean([change.low < np.exp(0.1) < change.high for change in changes]) == pytest.approx(0.955, abs=0.025)
+
+
+def test_matrices_of_manifold_scores_are_bounded_and_their_names_say_so():
+    real, fake = (Features(np.random.default_rng(i).standard_normal((60, 4)), None, Card("fd_x", "0", "none", 60))
+                  for i in range(2))
+    names = {score.name: score.card for score in all_scores(real, fake, subset_size=20, n_draws=2, n_manifold=25)}
+    assert {"fd_x_60", "fd_x_inf", "kd_x_60", "precision_x_25", "recall_x_25", "density_x_25", "coverage_x_25"} == set(names)
+    assert (names["recall_x_25"].n, names["recall_x_25"].n_reference, names["kd_x_60"].n_reference) == (25, 25, 60)
