@@ -36,6 +36,6 @@ def test_dictionaries_that_only_regularise_leave_the_scores_alone(monkeypatch):
     from dgmlab.fqgan import biggan
 
     monkeypatch.setitem(biggan.PRESETS, "cifar10", biggan.preset("tiny"))
-    plain, quantized = (bench_gan._discriminator(2, 64, mode, rounds=1) for mode in ("regularize", "quantize"))
+    plain, quantized = (bench_gan._discriminator("fp32", 2, 64, mode, rounds=1) for mode in ("regularize", "quantize"))
     assert plain.check.endswith("plain ones by 0") and not quantized.check.endswith("plain ones by 0")
     assert "regularize" in plain.name and plain.target == "<= 1.03"
