@@ -34,8 +34,8 @@ from dgmlab.run import write_json
 
 __all__ = ["TranslateConfig", "load_translator", "train", "translate"]
 
-LEARNT_FROM = 500  # pictures a domain that an extractor trained in place sees, at most EXTRACTOR_SIDE pixels wide
-EXTRACTOR_SIDE = 64
+LEARNT_FROM = 300  # pictures a domain that an extractor trained in place sees, at most EXTRACTOR_SIDE pixels wide
+EXTRACTOR_SIDE = 32
 SUBSET = 1000  # pictures in a subset of the kernel distance, where there are as many
 
 
@@ -241,15 +241,20 @@ def open_tests(config, pair, device):
 
 
 def domain_extractor(pair):
-    """A small classifier trained in place to tell the two domains of a Pair apart -> Extractor 'fd_domains'"""
-    sides = []
+    """A small classifier trained in place on the pictures of a Pair -> Extractor 'fd_domains'
+
+    It tells the two domains and four quarter turns apart, 8 classes: the domains alone it would tell by a colour or two, and
+    then take any smear of that colour for a good translation.
+    """
+    turned = []
     for images in pair:
         rows = np.random.default_rng(0).permutation(len(images.y))[:LEARNT_FROM]
         x = images.x[torch.from_numpy(rows)]
         side = min(x.shape[-1], EXTRACTOR_SIDE)
-        sides.append(functional.interpolate(x, (side, side), mode="bicubic", antialias=True))
-    labels = torch.arange(2).repeat_interleave(torch.tensor([len(x) for x in sides]))
-    return trained_extractor(torch.cat(sides), labels, "domains")
+        x = functional.interpolate(x, (side, side), mode="bicubic", antialias=True)
+        turned += [x.rot90(turns, (2, 3)) for turns in range(4)]
+    labels = torch.arange(8).repeat_interleave(torch.tensor([len(x) for x in turned]))
+    return trained_extractor(torch.cat(turned), labels, "domains")
 
 
 def translate_tests(G, tests):

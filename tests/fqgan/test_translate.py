@@ -17,6 +17,7 @@ from dgmlab.fqgan.translate import (
     build,
     code_use,
     crops,
+    domain_extractor,
     evaluate,
     fq_of,
     open_pair,
@@ -246,6 +247,14 @@ def test_extractor_is_the_classifier_of_the_data_folder_or_trained_in_place(tmp_
         open_tests(tiny(extractor="auto"), pair, "cpu")
     with pytest.raises(pytest.fail.Exception, match="asked for fid, weights.pth"):
         open_tests(tiny(extractor="fid", extractor_path="weights.pth"), pair, "cpu")
+
+
+def test_extractor_of_the_domains_knows_which_way_up_pictures_are():
+    pair = load_pair("digits", "chalk", size=16, limit=60)
+    extractor = domain_extractor(pair)
+    share = [(extractor(images.x.rot90(turns, (2, 3))).logits.argmax(1) == 4 * side + turns).float().mean()
+             for side, images in enumerate(pair) for turns in range(4)]
+    assert min(share) > 0.5, "of 8 classes, on what it was trained with"
 
 
 def test_use_of_the_dictionaries_is_of_each_domain_and_of_what_is_translated_into_it():
