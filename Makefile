@@ -36,9 +36,9 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@sed -n 's/^#   make/make/p' Makefile
 
-# The defaults train tiny models: a second thread gains them little and costs much where the machine is shared.
+# The defaults train tiny models: two notebooks at once gain more than a second thread for each.
 run: setup
-	@$(ONE_THREAD) "$(VENV)/bin/dgmlab" run-all $(ARGS)
+	@$(ONE_THREAD) "$(VENV)/bin/dgmlab" run-all --slots 2 $(ARGS)
 
 test: setup
 	@$(VPYTHON) -m ruff check

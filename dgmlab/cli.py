@@ -4,6 +4,7 @@ A user's mistake is one line on stderr and exit code 2; a failing notebook is ex
 Set DGMLAB_DEBUG=1 to see tracebacks.
 """
 
+import contextlib
 import os
 import sys
 from typing import Annotated
@@ -91,20 +92,22 @@ def _run(plan, fresh=False):
 def run_all(
     profile: Annotated[bool, typer.Option("--profile", help="Also show the slowest cells of each notebook.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move earlier runs aside instead of resuming them.")] = False,
+    slots: Annotated[int, typer.Option(min=1, help="Notebooks at once; of several, the steps are in their logs only.")] = 1,
 ):
     """Run every notebook at its defaults, then write the gallery. Goes on after a failure; exit 1 names the failed ones.
 
-    Examples: dgmlab run-all        dgmlab run-all --profile
+    Examples: dgmlab run-all        dgmlab run-all --profile        dgmlab run-all --slots 2
     """
     from dgmlab import notebooks, report
 
     rows, failed = [], []
+    codes = _run_at_once(slots, fresh) if slots > 1 else {}
     for path in notebooks.list_notebooks():
         code, seconds, slowest = 1, None, ""
         try:
             plan = notebooks.plan_run(path.stem)
             # a notebook whose defaults were edited since is another experiment: it does not take up the old folder
-            code = _run(plan, fresh or notebooks.needs_fresh(plan))
+            code = codes[path.stem] if slots > 1 else _run(plan, fresh or notebooks.needs_fresh(plan))
             seconds, slowest = notebooks.cell_times(plan.folder / "notebook.ipynb")
         except USER_ERRORS as error:
             _complain(error)
@@ -117,6 +120,28 @@ def run_all(
     if failed:
         print(f"{len(failed)} of {len(rows)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _run_at_once(slots, fresh):
+    """Run the notebooks in so many processes, their errors on stderr -> {name: exit code}"""
+    from dgmlab import notebooks
+    from dgmlab import sweep as sweeps
+
+    jobs = []
+    for path in notebooks.list_notebooks():
+        with contextlib.suppress(*USER_ERRORS):  # complained of where the notebook has its turn
+            plan = notebooks.plan_run(path.stem)
+            again = ("--fresh",) if fresh or notebooks.needs_fresh(plan) else ()
+            jobs.append(sweeps.Job(path.stem, plan._replace(command=(*plan.command, *again))))
+    try:
+        rows = sweeps.run_jobs(jobs, slots, say=_say, again=True)
+    except KeyboardInterrupt:
+        _say("interrupted. The same command goes on where it stopped.")
+        raise typer.Exit(130) from None
+    for row in rows:
+        if row.state != "done":
+            print(f"{row.label}: failed in {row.error} (notebook kept: {row.folder / 'notebook.ipynb'})", file=sys.stderr)
+    return {row.label: int(row.state != "done") for row in rows}
 
 
 @app.command()

@@ -155,14 +155,15 @@ def visible_gpus():
 # running
 
 
-def run_jobs(jobs, slots=None, slurm=None, say=print):
+def run_jobs(jobs, slots=None, slurm=None, say=print, again=False):
     """Run the jobs that are not finished; a failing one does not stop the others.
 
     slots  jobs at once; default one per GPU, or one. On Slurm: of the array, default all
     slurm  submitit's options, {} for the cluster's defaults; None runs on this machine
+    again  run the finished ones as well
     -> list[Row] in the order of `jobs`; KeyboardInterrupt passes through after the jobs have stopped
     """
-    todo = [job for job in jobs if Run(job.plan.folder).status.get("state") != "done"]
+    todo = [job for job in jobs if again or Run(job.plan.folder).status.get("state") != "done"]
     if len(todo) < len(jobs):
         say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are finished already")
     folder = home() / "runs" / ".sweeps"

@@ -99,8 +99,9 @@ def test_missing_package_says_what_to_install(here, monkeypatch):
     assert code == 2 and "pip install 'dgmlab[notebooks]'" in err
 
 
-def test_run_all_goes_on_after_a_failure_and_writes_the_gallery(home, here):
-    done = dgmlab(home, "run-all", "--profile")
+@pytest.mark.parametrize("slots", ["1", "2"])
+def test_run_all_goes_on_after_a_failure_and_writes_the_gallery(slots, home, here):
+    done = dgmlab(home, "run-all", "--profile", "--slots", slots)
     assert done.returncode == 1
     assert f"gallery: {home / 'runs' / 'index.html'}" in done.stdout
     assert "1 of 2 notebooks failed: 12_toy_fail" in done.stderr
