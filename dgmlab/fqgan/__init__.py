@@ -9,7 +9,7 @@ Zhao, Li, Yu, Gao, Chen: "Feature Quantization Improves GAN Training", ICML 2020
     losses with the commitment term        train.train, both players
     BigGAN, TAC-GAN, StyleGAN2, U-GAT-IT   train (biggan, tacgan), train_stylegan (stylegan), translate (ugatit, cycle)
     what is watched while they train       watch: distance, use of the dictionaries, alarm
-    a trained model                        sample: load, sample, walk; translator: translate
+    a trained model                        sample: load_trained, sample, walk; translator: translate
     points in the plane, in seconds        toy (mixtures)
 
 The smallest usage that works, with any discriminator D that gives scores (N, 1):
@@ -36,7 +36,7 @@ from dgmlab import front_door
 
 __getattr__ = front_door(__name__, {
     "add_fq": "attach", "remove_fq": "attach", "collect": "attach", "Collected": "attach",
-    "Trained": "sample",
-    "layer_vectors": "watch", "load_trained": "sample", "save_trained": "sample", "walk": "sample",
+    "Trained": "sample", "load_trained": "sample", "save_trained": "sample", "walk": "sample",
+    "feature_map": "watch", "layer_vectors": "watch",
     "VectorQuantizer": "dgmlab.quantize", "update_dictionaries": "dgmlab.quantize", "frozen": "dgmlab.quantize",
 })

@@ -286,22 +286,26 @@ def finish(run, config, watch, step):
 
 
 @torch.no_grad()
-def layer_vectors(D, layer, inputs, n, seed=0):
-    """Some feature vectors that the dictionary of a layer sees -> (n, C) float32 on the CPU
+def feature_map(D, layer, inputs):
+    """What the dictionary of a layer is given for some pictures -> (N, C, H, W) float32 on the CPU
 
     D       a discriminator; put into evaluation mode for the pass
     layer   its name as in `named_modules()`, such as 'blocks.3'
     inputs  tuple, so that D(*inputs) runs
-    n       vectors, drawn from all positions of all pictures; all of them where there are fewer
     """
     seen, was_training = {}, D.training
     # before the dictionary's own hook, which replaces the output by codes
-    hook = D.get_submodule(layer).register_forward_hook(lambda module, x, output: seen.update(rows=output), prepend=True)
+    hook = D.get_submodule(layer).register_forward_hook(lambda module, x, output: seen.update(map=output), prepend=True)
     try:
         with frozen(D.eval()):
             D(*inputs)
     finally:
         hook.remove()
         D.train(was_training)
-    rows = seen["rows"].movedim(1, -1).flatten(0, -2).float().cpu()
+    return seen["map"].float().cpu()
+
+
+def layer_vectors(D, layer, inputs, n, seed=0):
+    """`n` of the vectors of a `feature_map`, drawn from all positions of all pictures -> (n, C), all where there are fewer"""
+    rows = feature_map(D, layer, inputs).movedim(1, -1).flatten(0, -2)
     return rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:n])]

@@ -6,10 +6,11 @@ import torch
 
 from dgmlab.data.images import load_images
 from dgmlab.data.pixels import to_float
+from dgmlab.fqgan import feature_map, layer_vectors
 from dgmlab.fqgan.attach import add_fq
 from dgmlab.fqgan.biggan import Discriminator, preset
 from dgmlab.fqgan.source import ImageStream, micro_slices
-from dgmlab.fqgan.watch import CollapseAlarm, class_signals, code_signals, effective_rank, layer_vectors, open_reference
+from dgmlab.fqgan.watch import CollapseAlarm, class_signals, code_signals, effective_rank, open_reference
 from dgmlab.metrics.extractors import Features
 from dgmlab.metrics.scores import Card
 
@@ -136,6 +137,7 @@ def test_layer_vectors_are_what_the_dictionary_is_given(digits, quantized):
     hook.remove()
     assert vectors.shape == (4 * 64, 16)
     assert torch.equal(vectors.sort(0)[0], seen[0].movedim(1, -1).flatten(0, 2).sort(0)[0])
+    assert torch.equal(feature_map(quantized, "blocks.3", inputs), seen[0])
     assert layer_vectors(quantized, "blocks.3", inputs, n=7).shape == (7, 16)
 
 
