@@ -290,7 +290,9 @@ class Discriminator(Trunk):
 
 
 PRESETS = {
-    # 32 and 64 channels in every block: for tests and digits, and for two CPU cores
+    # 32 and 64 channels in every block, for two CPU cores. With z in the first layer alone, micro learns fastest in its first
+    # minute; trained on, it draws one picture per class
+    "micro": BigGANConfig(width=8, latent_size=32, shared_size=16, init="orthogonal"),
     "tiny": BigGANConfig(width=8, latent_size=32, shared_size=16, hierarchical=True, init="orthogonal"),
     "small": BigGANConfig(width=16, latent_size=64, shared_size=32, hierarchical=True, init="orthogonal"),
     # FQ-GAN's scripts launch_C10, launch_C100, launch_I64_bs128x4 and launch_I128_bs256x4; the last version of that one lost

@@ -32,7 +32,7 @@ class TrainConfig:
     """What a training run of BigGAN or TAC-GAN is made of. In brackets the values of FQ-GAN's CIFAR-10 script."""
 
     data: str = "digits"  # pictures: a name of `load_images` (digits, mnist, cifar10_jpeg ...), a folder, a .parquet
-    size: str = "tiny"  # preset: tiny | small | cifar10 | cifar100 | imagenet64 | imagenet128
+    size: str = "tiny"  # preset: micro | tiny | small | cifar10 | cifar100 | imagenet64 | imagenet128
     resolution: int = 0  # side of the pictures: 32 | 64 | 128; 0 takes the preset's
     width: int = 0  # channel multiplier; 0 takes the preset's [64]
     limit: int = 0  # training pictures; 0 takes all

@@ -225,7 +225,7 @@ def test_largest_singular_value_is_one_by_svd():
 # the contract of every model
 
 
-@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["small"], PLAIN, EVERYTHING])
+@pytest.mark.parametrize("config", [PRESETS["micro"], PRESETS["tiny"], PRESETS["small"], PLAIN, EVERYTHING])
 def test_every_parameter_gets_a_gradient(config):
     (G, D), (z, y, _) = make(config), noise(config, n=config.n_classes)
     D(G(z, y), y).logits.square().mean().backward()  # no margin, where a hinge would be flat
