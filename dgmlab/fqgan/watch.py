@@ -90,6 +90,16 @@ def class_signals(features, asked=None):
     return found if asked is None else {**found, "class_accuracy": float((seen == np.asarray(asked)).mean())}
 
 
+def spread_within(x, y):
+    """How much pictures of one class differ: x (N, C, S, S) uint8, y (N,) long -> standard deviation of a pixel, 0 to 1
+
+    The mean over classes with at least two pictures; 0 where each class has but one kind.
+    """
+    groups = [x[y == label].flatten(1).float() / 255 for label in y.unique()]
+    spreads = [group.std(0).mean() for group in groups if len(group) > 1]
+    return float(torch.stack(spreads).mean()) if spreads else 0.0
+
+
 @torch.no_grad()
 def code_signals(D, real, fake):
     """How the dictionaries inside D are used on real and on generated pictures -> dict of log entries, {} without any
@@ -130,18 +140,19 @@ class CollapseAlarm:
     """Tells a training that has gone wrong from one that is only noisy, and says why.
 
     factor    alarm where the distance is this many times its best, in `patience` evaluations in a row
-    narrow    or where the pictures' features spread over less than this share of the directions they once had
+    narrow    or where the pictures' features spread over less than this share of the directions they once had, or pictures of
+              one class over less than this share of what they once did or the data does, whichever is less
     sure      or where D tells real from generated pictures in this share of cases: G learns nothing from it any more
 
     `best` and `best_step` are those of the distance; `signs` (2,) are the shares of positive logits on real and on generated
     pictures over the last hundred steps or so. Saved with `state_dict`, as part of a checkpoint.
     """
 
-    STATE = ("best", "best_step", "widest", "strikes", "n_rollbacks", "signs")
+    STATE = ("best", "best_step", "widest", "widest_class", "strikes", "n_rollbacks", "signs")
 
     def __init__(self, factor=3.0, patience=2, narrow=0.25, sure=0.995):
         self.factor, self.patience, self.narrow, self.sure = factor, patience, narrow, sure
-        self.best, self.best_step, self.widest = float("inf"), 0, 0.0
+        self.best, self.best_step, self.widest, self.widest_class = float("inf"), 0, 0.0, 0.0
         self.strikes, self.n_rollbacks = 0, 0
         self.signs = torch.full((2,), 0.5)
 
@@ -150,21 +161,26 @@ class CollapseAlarm:
         now = torch.stack([(logits.detach() > 0).float().mean() for logits in (real_logits, fake_logits)])
         self.signs = torch.lerp(self.signs.to(now.device), now, 0.02)
 
-    def check(self, step, distance, rank, perplexities=()):
+    def check(self, step, distance, rank, perplexities=(), class_spread=1.0):
         """The state at an evaluation -> the reason for an alarm, '' for none
 
         distance, rank  Frechet distance of the pictures, and their `effective_rank`
         perplexities    of the dictionaries, on real pictures
+        class_spread    `spread_within` the classes of the pictures, over that of the data
         """
         if distance < self.best:
             self.best, self.best_step = distance, step
         self.widest = max(self.widest, rank)
+        self.widest_class = max(self.widest_class, min(1.0, class_spread))
         on_real, on_fake = self.signs.tolist()
         reasons = []
         if distance > self.factor * self.best:
             reasons.append(f"the distance is {distance:.3g}, at step {self.best_step} it was {self.best:.3g}")
         if rank < self.narrow * self.widest:
             reasons.append(f"the pictures vary in {rank:.1f} directions, once in {self.widest:.1f}: they are all alike")
+        if class_spread < self.narrow * self.widest_class:
+            reasons.append(f"pictures of one class differ by {class_spread:.2f} of what those of the data do, once by "
+                           f"{self.widest_class:.2f}: latents do nothing")
         if min(on_real, 1 - on_fake) > self.sure:
             reasons.append(f"D is right about {min(on_real, 1 - on_fake):.1%} of the pictures: it gives G no direction")
         if perplexities and min(perplexities) < 1.01 and step > self.best_step:
@@ -195,6 +211,7 @@ class Watch:
         self.n_pictures, self.n_draws, self.n_classes = n_pictures, n_draws, len(images.class_names)
         rows = torch.from_numpy(np.random.default_rng(1).permutation(len(images.y))[:self.N_CODED])
         self.real = images.x[rows], images.y[rows]
+        self.real_spread = spread_within(*self.real) if trained.kind == "biggan" else 0.0
 
     def look(self, step):
         """Measure and keep a grid -> Look; nothing here touches the random state that training draws from."""
@@ -204,9 +221,14 @@ class Watch:
         rank = effective_rank(features.features)
         codes = code_signals(self.trained.D, self._inputs(*self.real), self._inputs(pictures[:self.N_CODED]))
         perplexities = [value for key, value in codes.items() if key.startswith("dictionary_perplexity/")]
-        reason = self.alarm.check(step, score.value, rank, perplexities)
+        spread = {}
+        if self.real_spread:
+            within = spread_within(pictures, torch.arange(len(pictures)) % self.n_classes)
+            spread = {"class_spread": within / self.real_spread}
+        reason = self.alarm.check(step, score.value, rank, perplexities, **spread)
         self.save_grid(step, pictures)
-        return Look(score, {**score.flat(), "effective_rank": rank, **self.class_signals(features), **codes}, reason)
+        numbers = {**score.flat(), "effective_rank": rank, **spread, **self.class_signals(features), **codes}
+        return Look(score, numbers, reason)
 
     def class_signals(self, features):
         """`class_signals` of pictures drawn class after class, where extractor and generator know the same classes."""

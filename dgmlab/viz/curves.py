@@ -12,13 +12,14 @@ from dgmlab.config import unknown_name
 from dgmlab.viz import style
 
 PANELS = ("loss", "rec", "kl", "beta", "kl_per_dim", "mi", "au", "gap")
-GAN_PANELS = ("d_loss", "g_loss", "d_real", "d_fake", "fd_*", "class_accuracy", "twin", "commit", "js/*")
+GAN_PANELS = ("d_loss", "g_loss", "d_real", "d_fake", "fd_*", "class_accuracy", "class_spread", "twin", "commit", "js/*")
 NAMES = {
     "loss": "loss (nats / sentence)", "rec": "reconstruction (nats / sentence)", "kl": "KL (nats / sentence)",
     "beta": "beta, the weight of the KL", "kl_per_dim": "KL of each dimension (nats)",
     "mi": "mutual information (nats)", "au": "active units",
     "d_loss": "loss of D", "g_loss": "loss of G", "d_real": "D says real, of real pictures",
     "d_fake": "D says real, of generated ones", "class_accuracy": "pictures of the class asked for",
+    "class_spread": "spread within a class (data: 1)",
     "commit": "commitment", "js/*": "JS of real and fake codes (bits)", "twin": "twin classifier (nats)",
     "gap": "reconstruction gap (nats)", "ppl": "perplexity", "lr": "learning rate", "gradient_norm": "gradient norm",
 }

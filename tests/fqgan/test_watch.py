@@ -10,7 +10,7 @@ from dgmlab.fqgan import feature_map, layer_vectors
 from dgmlab.fqgan.attach import add_fq
 from dgmlab.fqgan.biggan import Discriminator, preset
 from dgmlab.fqgan.source import ImageStream, micro_slices
-from dgmlab.fqgan.watch import CollapseAlarm, class_signals, code_signals, effective_rank, open_reference
+from dgmlab.fqgan.watch import CollapseAlarm, class_signals, code_signals, effective_rank, open_reference, spread_within
 from dgmlab.metrics.extractors import Features
 from dgmlab.metrics.scores import Card
 
@@ -141,6 +141,13 @@ def test_layer_vectors_are_what_the_dictionary_is_given(digits, quantized):
     assert layer_vectors(quantized, "blocks.3", inputs, n=7).shape == (7, 16)
 
 
+def test_spread_within_by_hand():
+    black, white = torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    x, y = torch.cat([black, white, white, white, black]), torch.tensor([0, 0, 1, 1, 2])
+    assert spread_within(x, y) == pytest.approx(0.5**0.5 / 2)  # of 0 and 1: sqrt(1/2); of twice 1: 0; one picture: left out
+    assert spread_within(x[4:], y[4:]) == 0.0
+
+
 # the alarm
 
 
@@ -155,10 +162,11 @@ def test_alarm_is_quiet_while_all_goes_well():
     ({"distance": 40.0}, "the distance is 40, at step 1 it was 10"),
     ({"rank": 1.5}, "the pictures vary in 1.5 directions, once in 8.0"),
     ({"perplexities": (12.0, 1.0)}, "a dictionary has come down to one code"),
+    ({"class_spread": 0.1}, "pictures of one class differ by 0.10 of what those of the data do, once by 0.90"),
 ])
 def test_alarm_names_its_reason_at_the_second_bad_look(bad, reason):
     alarm = CollapseAlarm()
-    good = {"distance": 10.0, "rank": 8.0, "perplexities": (12.0, 9.0)}
+    good = {"distance": 10.0, "rank": 8.0, "perplexities": (12.0, 9.0), "class_spread": 0.9}
     alarm.check(1, **good)
     assert alarm.check(2, **{**good, **bad}) == "" and alarm.check(3, **good) == ""
     assert alarm.check(4, **{**good, **bad}) == "" and reason in alarm.check(5, **{**good, **bad})
