@@ -23,9 +23,9 @@ NAMES = ("cat", "dog", "eel")
 FQ = {"layers": ["blocks.0", "blocks.2"], "n_codes": [8, 5], "decay": 0.7, "mode": "warmup"}
 
 
-def biggan(seed=0, **overrides):
+def biggan(seed=0, size="tiny", **overrides):
     torch.manual_seed(seed)
-    G = Generator(preset("tiny", n_classes=3, **overrides))
+    G = Generator(preset(size, n_classes=3, **overrides))
     with torch.no_grad():
         for name, parameter in G.named_parameters():  # a fresh G shows grey; make it loud, and its classes different
             parameter.mul_(3 if "shared" in name or "gain" in name else 1.5)
@@ -42,6 +42,10 @@ def stylegan():
                 layer.noise_strength.fill_(0.5)
         G(torch.randn(64, 8))
     return Trained("stylegan", G.eval(), None, (), {})
+
+
+every_kind = pytest.mark.parametrize("trained", [biggan(), biggan(size="micro", shared_size=0), stylegan()],
+                                     ids=["shared", "tables", "stylegan"])
 
 
 @pytest.mark.parametrize("head", ["projection", "ac", "tac"])
@@ -102,7 +106,7 @@ def test_a_failed_write_leaves_the_old_model(tmp_path, monkeypatch):
     assert load_trained(tmp_path).about["step"] == 2 and [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("trained", [biggan(), biggan(shared_size=0), stylegan()], ids=["shared", "tables", "stylegan"])
+@every_kind
 @pytest.mark.parametrize("truncation", [1.0, 0.6])
 def test_a_picture_of_a_seed_depends_on_neither_n_nor_batch_size(trained, truncation):
     many = sample(trained, 7, truncation=truncation, seed=3)
@@ -166,7 +170,7 @@ def test_the_arc_keeps_its_ends_its_lengths_and_its_plane(seed, size):
     assert np.allclose(angles, angles[0], atol=1e-6)  # even steps
 
 
-@pytest.mark.parametrize("trained", [biggan(), biggan(shared_size=0), stylegan()], ids=["shared", "tables", "stylegan"])
+@every_kind
 def test_a_walk_passes_through_the_first_picture_of_each_seed(trained):
     classes = None if trained.kind == "stylegan" else [0, 2]
     frames = walk(trained, (4, 9, 5), classes, n_between=3, truncation=0.8, batch_size=5)
