@@ -8,6 +8,7 @@ Styles are in the page; there is no script, no font and no picture from elsewher
 
 import math
 import os
+import re
 import socket
 from datetime import datetime
 from html import escape
@@ -65,7 +66,7 @@ def card(run, parent_state=None):
         device=str(_read(lambda: run.env, {}).get("device") or ""),
         metrics=key_metrics(results, rows),
         compare=[{**row, "run": run.name} for row in compare] + [row for child in children for row in child.compare],
-        picture=pictures[0] if pictures else None,
+        picture=_cover(pictures),
         curve=_curve(rows) or next((child.curve for child in children if child.curve), []),
         links=[(label, run.dir / name) for label, name in files.items() if (run.dir / name).exists()],
         children=children,
@@ -213,6 +214,12 @@ def _child(child, root):
         f'<li><span class="dot {child.state}" title="{child.state}"></span><b>{escape(child.name)}</b> '
         f"<span>{escape(numbers)}</span>{links}</li>"
     )
+
+
+def _cover(pictures):
+    """The newest of a series NAME-STEP.png, whose first ones show noise; else the picture drawn first; None without any."""
+    series = [path for path in pictures if re.search(r"-\d{8}$", path.stem)]
+    return series[-1] if series else next(iter(pictures), None)
 
 
 def _picture(card, root):

@@ -1,6 +1,7 @@
 """The gallery, read back with html.parser: every relative link exists, everything is escaped."""
 
 import json
+import os
 import socket
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -123,6 +124,18 @@ def test_run_without_picture_shows_its_curve(home):
     assert "polyline" in read(report.build()).tags
     (card,) = report.collect()
     assert card.curve == [(0, 3.0), (2, 2.0), (3, 1.0)] and card.metrics == {"loss": 1.0}
+
+
+def test_cover_is_the_newest_of_a_series_else_the_first_picture(home):
+    run = make_run(home, "21_x/a")
+    run.samples.mkdir()
+    for age, name in enumerate(["training.png", "grid-00000001.png", "grid-00000250.png", "walk.png"]):
+        (run.samples / name).write_bytes(b"")
+        os.utime(run.samples / name, (age, age))
+    assert report.collect()[0].picture.name == "grid-00000250.png"
+    for path in run.samples.glob("grid-*"):
+        path.unlink()
+    assert report.collect()[0].picture.name == "training.png"
 
 
 def test_killed_run_is_not_shown_as_running(home):
