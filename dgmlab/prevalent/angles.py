@@ -26,7 +26,7 @@ def angle_feature(heading, elevation, size=ANGLE_SIZE):
     -> (..., size) float32 in [-1, 1], [sin h, cos h, sin e, cos e] over and over
     """
     if size < 4 or size % 4:
-        raise ValueError(f"the size of an angle feature must be a multiple of 4, found {size}. Use {ANGLE_SIZE}, as published.")
+        raise ValueError(f"the size of an angle feature is a multiple of 4, expected {ANGLE_SIZE} as published, found {size}.")
     heading, elevation = np.broadcast_arrays(np.asarray(heading, np.float64), np.asarray(elevation, np.float64))
     four = np.stack([np.sin(heading), np.cos(heading), np.sin(elevation), np.cos(elevation)], axis=-1)
     return np.tile(four.astype(np.float32), size // 4)

@@ -44,7 +44,7 @@ class Words:
             raise ValueError(f"a vocabulary holds each word once, found '{twice}' twice. Remove one of them.")
         missing = [token for token in special if token not in self.index]
         if missing:
-            raise ValueError(f"a vocabulary needs {' '.join(special)}, found no {' '.join(missing)}. Add them, or use Words.build.")
+            raise ValueError(f"a vocabulary needs the special tokens, found no {' '.join(missing)}. Add them, or use Words.build.")
         self.pad, self.unk, self.cls, self.sep, self.mask = (self.index[token] for token in special)
         self.special = frozenset((self.pad, self.unk, self.cls, self.sep, self.mask))
         self._split, self._join = split, join
@@ -66,7 +66,7 @@ class Words:
             return cls.wordpiece(path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
-            raise FileNotFoundError(f"a vocabulary was expected at {path}, found none. Make one with Words.build(texts).save(folder).")
+            raise FileNotFoundError(f"a vocabulary was expected at {path}, found none. Make one: Words.build(texts).save(folder).")
         lines = path.read_text(encoding="utf-8").split("\n")
         return cls((*SPECIAL, *(word for word in lines if word and not re.fullmatch(r"<[A-Z]+>", word))))
 
@@ -86,7 +86,7 @@ class Words:
 
         folder = Path(name)
         if folder.is_dir() and not (folder / "vocab.txt").is_file():
-            raise FileNotFoundError(f"word pieces were expected at {folder / 'vocab.txt'}, found none. Give the folder of a BERT model.")
+            raise FileNotFoundError(f"word pieces were expected at {folder / 'vocab.txt'}, found none. Give a folder of BERT.")
         tokenizer = BertTokenizer.from_pretrained(str(name))
         index = tokenizer.get_vocab()
         special = (tokenizer.pad_token, tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token)
