@@ -4,6 +4,7 @@
     load_text("ptb", "valid")                   a known corpus under `data_home()`, see `dgmlab data list`
     load_text("notes.txt"), load_text("my/")    a file (.txt, .tsv, .jsonl, also .gz), or a folder of train, valid, test files
     load_text("hub:OWNER/NAME:config:field", limit=100_000)     needs `pip install dgmlab[hub]`; streamed when limit is given
+    load_text("ptb+yelp_short+multi30k")        several corpora, one after the other
     load_labelled("yelp_short", "test")         sentences, labels (N,) and the names of the classes
 
 Where a corpus has no valid or test part, it is cut from its train part by a hash of each sentence, so the parts are the same
@@ -47,7 +48,7 @@ class Known(NamedTuple):
 def load_text(name, split="train", limit=None, seed=0):
     """The sentences of one split (see the top of this file).
 
-    name   'grammar', a known corpus, the path of a file or folder, or 'hub:OWNER/NAME[:config][:field]'
+    name   'grammar', a known corpus, the path of a file or folder, or 'hub:OWNER/NAME[:config][:field]'; several joined by '+'
     split  'train', 'valid' (also 'dev', 'val', 'validation') or 'test'
     limit  at most so many sentences, drawn with `seed`, in the order of the corpus; for the grammar the number to draw
     -> list of str, stripped, none blank
@@ -87,7 +88,9 @@ def _load(name, split, limit, seed):
         raise ValueError(f"limit must be at least 1, found {limit}. Use limit=None for all sentences.")
     if name == "grammar":
         return [Row(sentence) for sentence in grammar.sample(limit or GRAMMAR_SIZES[split], seed, (split,))]
-    if name.startswith("hub:"):
+    if "+" in name and not Path(name).expanduser().exists():
+        found = [row for part in name.split("+") for row in _load(part.strip(), split, None, seed)]
+    elif name.startswith("hub:"):
         found = _hub(name, split, limit, seed)
     elif name in KNOWN:
         known = KNOWN[name]

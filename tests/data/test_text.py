@@ -331,3 +331,20 @@ def test_real_snli_parts_are_disjoint_and_complete(monkeypatch):
 def test_real_files_have_the_registered_checksums(monkeypatch, name):
     monkeypatch.setenv("DGMLAB_DATA", str(REAL))
     assert registry.check(name) == []
+
+
+def test_corpora_joined_by_plus_follow_each_other(tmp_path):
+    for name, sentences in {"a": ["one", "two", "three"], "b": ["four", "five"]}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.txt").write_text("\n".join(sentences) + "\n")
+        (tmp_path / name / "test.txt").write_text(f"{name} ends\n")
+    both = f"{tmp_path / 'a'}+{tmp_path / 'b'}"
+    assert load_text(both, "test") == ["a ends", "b ends"]
+    assert set(load_text(both)) <= {"one", "two", "three", "four", "five"}
+    assert load_text(both) == load_text(str(tmp_path / "a")) + load_text(str(tmp_path / "b"))
+    assert len(load_text(both, limit=2)) == 2
+
+
+def test_unknown_corpus_of_several_is_named():
+    with pytest.raises(KeyError, match="no corpus 'ptc'"):
+        load_text("grammar+ptc")
