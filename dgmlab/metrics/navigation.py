@@ -112,19 +112,19 @@ def dtw(distance, path, reference):
     return float(above[-1])
 
 
-def ndtw(distance, path, reference, threshold=3.0):
-    """DTW on a scale from 0 to 1: exp(-dtw / (threshold * R)), R the number of panoramas of the reference -> float"""
-    return _similarity(dtw(distance, path, reference), len(reference), threshold)
+def ndtw(distance, path, reference, scale=3.0):
+    """DTW on a scale from 0 to 1: exp(-dtw / (scale * R)), R the number of panoramas of the reference -> float"""
+    return _similarity(dtw(distance, path, reference), len(reference), scale)
 
 
-def _similarity(metres, n, threshold):
-    return float(np.exp(-metres / (threshold * n)))
+def _similarity(metres, n, scale):
+    return float(np.exp(-metres / (scale * n)))
 
 
-def coverage(distance, path, reference, threshold=3.0):
-    """How near the path came to each panorama of the reference: mean of exp(-metres / threshold) -> float 0..1"""
+def coverage(distance, path, reference, scale=3.0):
+    """How near the path came to each panorama of the reference: mean of exp(-metres / scale) -> float 0..1"""
     nearest = distance[np.asarray(reference)][:, np.asarray(path)].min(1)  # (R,)
-    return float(np.exp(-nearest / threshold).mean())
+    return float(np.exp(-nearest / scale).mean())
 
 
 def length_score(length, expected):
@@ -137,9 +137,9 @@ def length_score(length, expected):
     return float(expected / (expected + abs(expected - length)))
 
 
-def cls(distance, path, reference, threshold=3.0):
+def cls(distance, path, reference, scale=3.0):
     """Coverage weighted by length score: CLS = PC * LS, where the expected length is PC * length of the reference -> float"""
-    covered = coverage(distance, path, reference, threshold)
+    covered = coverage(distance, path, reference, scale)
     return covered * length_score(path_length(distance, path), covered * path_length(distance, reference))
 
 
@@ -148,11 +148,12 @@ def help_requests(asked):
     return int(np.count_nonzero(asked))
 
 
-def path_scores(distance, path, reference, goals=None, threshold=3.0, inclusive=False, standing=0.0):
+def path_scores(distance, path, reference, goals=None, threshold=3.0, inclusive=False, standing=0.0, scale=3.0):
     """Every score of one path (see the top of this file).
 
     goals                 None: the end of the reference
-    threshold, inclusive  metres that count as arrived, see `within`; the threshold is also the scale of nDTW and CLS
+    threshold, inclusive  metres that count as arrived, see `within`
+    scale                 metres after which nDTW and CLS fall off
     standing              SPL of who has nothing to walk and stands, see `success_by_length`
     -> PathScores
     """
@@ -162,8 +163,8 @@ def path_scores(distance, path, reference, goals=None, threshold=3.0, inclusive=
     length = path_length(distance, path)
     success = float(within(metres[-1], threshold, inclusive))
     warped = dtw(distance, path, reference)
-    normalised = _similarity(warped, len(reference), threshold)
-    covered = coverage(distance, path, reference, threshold)
+    normalised = _similarity(warped, len(reference), scale)
+    covered = coverage(distance, path, reference, scale)
     expected = path_length(distance, reference)
     return PathScores(
         nav_error=float(metres[-1]),

@@ -6,9 +6,17 @@
 An Episode knows panoramas by their ids only; `check_episodes` holds a list against the houses it plays in.
 """
 
+import gzip
+import json
+import zlib
+from pathlib import Path
 from typing import NamedTuple
 
+from dgmlab.data.registry import data_home
 from dgmlab.prevalent.house import check_path
+
+RESTORE = "Restore the file from where it came."
+
 
 
 class Episode(NamedTuple):
@@ -22,6 +30,54 @@ class Episode(NamedTuple):
     instruction: str
     goals: tuple  # viewpoint ids where to end, any of them; () where hidden
     about: dict  # what else is known, e.g. path_id, distance, target
+
+
+def task_file(task, split, files, folder=None):
+    """Path of the file of a split, which must exist.
+
+    task    'R2R', 'NDH' or 'REVERIE'; its files are in matterport/TASK below `data_home()`, unless `folder` says where
+    files   dict split -> name of its file
+    """
+    if split not in files:
+        raise ValueError(f"{task} has no split '{split}'; choose one of: {', '.join(files)}.")
+    path = (Path(folder) if folder else data_home() / "matterport" / task) / files[split]
+    if not path.is_file():
+        raise FileNotFoundError(f"{task} split '{split}' was expected at {path}, found nothing there. Set DGMLAB_DATA to the "
+                                "folder that holds matterport/, or use toy_episodes, which need no data.")
+    return path
+
+
+def read_json(path):
+    """What a JSON file holds, gzipped or not; ValueError that names the file where it is damaged."""
+    try:
+        raw = Path(path).read_bytes()
+        return json.loads(gzip.decompress(raw) if str(path).endswith(".gz") else raw)
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a complete JSON file ({error}). {RESTORE}") from None
+
+
+def read_records(path, fields):
+    """The records of a JSON file, each with the named fields.
+
+    fields  dict name -> type (or tuple of types) that every record must have
+    -> list of dict; ValueError that names file and record where one is damaged
+    """
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise ValueError(f"{path}: expected a list of records, found {type(records).__name__}. {RESTORE}")
+    for number, record in enumerate(records):
+        where = f"{path}, record {number}"
+        if not isinstance(record, dict):
+            raise ValueError(f"{where}: expected an object, found {type(record).__name__}. {RESTORE}")
+        for name, kind in fields.items():
+            if name not in record:
+                raise ValueError(f"{where}: the field '{name}' is missing, found {', '.join(record) or 'none'}. {RESTORE}")
+            value = record[name]
+            if not isinstance(value, kind):
+                raise ValueError(f"{where}: the field '{name}' cannot be a {type(value).__name__}. {RESTORE}")
+            if name.endswith("path") and not (value and all(isinstance(viewpoint, str) for viewpoint in value)):
+                raise ValueError(f"{where}: the field '{name}' should list at least one viewpoint id. {RESTORE}")
+    return records
 
 
 def n_steps(episodes):
