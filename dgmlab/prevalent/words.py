@@ -44,7 +44,7 @@ class Words:
             raise ValueError(f"a vocabulary holds each word once, found '{twice}' twice. Remove one of them.")
         missing = [token for token in special if token not in self.index]
         if missing:
-            raise ValueError(f"a vocabulary needs the special tokens, found no {' '.join(missing)}. Add them, or use Words.build.")
+            raise ValueError(f"a vocabulary holds special tokens, found no {' '.join(missing)}. Add them, or use Words.build.")
         self.pad, self.unk, self.cls, self.sep, self.mask = (self.index[token] for token in special)
         self.special = frozenset((self.pad, self.unk, self.cls, self.sep, self.mask))
         self._split, self._join = split, join
@@ -66,7 +66,8 @@ class Words:
             return cls.wordpiece(path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
-            raise FileNotFoundError(f"a vocabulary was expected at {path}, found none. Make one: Words.build(texts).save(folder).")
+            advice = "Words.build(texts).save(folder) makes one."
+            raise FileNotFoundError(f"a vocabulary was expected at {path}, found none. {advice}")
         lines = path.read_text(encoding="utf-8").split("\n")
         return cls((*SPECIAL, *(word for word in lines if word and not re.fullmatch(r"<[A-Z]+>", word))))
 
