@@ -22,7 +22,7 @@ def test_shapes_broadcast_and_wrong_sizes_are_named():
     assert feature.shape == (2, 3, 8)
     np.testing.assert_allclose(feature[1, 2], [0, 1, math.sin(0.1), math.cos(0.1)] * 2, atol=1e-7)
     for size in (0, 6):
-        with pytest.raises(ValueError, match=f"multiple of 4, found {size}"):
+        with pytest.raises(ValueError, match=f"a multiple of 4, expected 128 as published, found {size}"):
             angle_feature(0, 0, size)
 
 
