@@ -19,7 +19,8 @@ import numpy as np
 from dgmlab.data.registry import data_home
 from dgmlab.prevalent.candidates import candidate_table
 
-STOREY = 2.0  # metres of height between the cameras of two storeys, at least
+STOREY = 1.8  # metres of height between two storeys, at least
+STAIR = 0.3  # metres: heights that differ by less are those of one storey (half a storey for a few steps up)
 
 
 class Sighting(NamedTuple):
@@ -67,11 +68,18 @@ class House:
 
     def __post_init__(self):
         n = len(self.viewpoints)
+        if len(set(self.viewpoints)) < n or n == 0:
+            raise ValueError(f"house {self.scan} has {n} viewpoints with {len(set(self.viewpoints))} different names, "
+                             "expected one or more, each with its own. Name each once.")
         shapes = {"position": (n, 3), "included": (n,), "unobstructed": (n, n)}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"house {self.scan} has {n} viewpoints, so {name} should have the shape {shape}, found "
                                  f"{getattr(self, name).shape}. Give one row a viewpoint.")
+        if not np.isfinite(self.position).all():
+            lost = np.flatnonzero(~np.isfinite(self.position).all(1))[0]
+            raise ValueError(f"viewpoint {self.viewpoints[lost]} of house {self.scan} has the position {self.position[lost]}, "
+                             "expected finite metres. Correct it.")
         one_way = np.argwhere(self._walkable & ~self._walkable.T)
         if len(one_way):
             a, b = (self.viewpoints[i] for i in one_way[0])
@@ -110,7 +118,7 @@ class House:
             raise KeyError(f"house {self.scan} has no viewpoint '{viewpoint}'; it has {len(self)}, such as "
                            f"'{self.viewpoints[0]}'. Check the scan.") from None
 
-    @property
+    @cached_property
     def _walkable(self):
         """(N, N) bool: unobstructed, and both ends included."""
         return self.unobstructed & self.included & self.included[:, None]
@@ -132,7 +140,7 @@ class House:
 
     @property
     def next_hop(self):
-        """(N, N) int32: at a, b the panorama after a on the shortest path to b; a itself where a == b, -1 where there is no path."""
+        """(N, N) int32: at a, b the panorama after a on the shortest path to b; a itself where a == b, -1 without a path."""
         return self._paths[1]
 
     @cached_property
@@ -155,8 +163,8 @@ def check_path(house, path):
     indices = [house.index(viewpoint) for viewpoint in path]
     for step, (a, b) in enumerate(zip(indices, indices[1:], strict=False)):
         if a != b and not house._walkable[a, b]:
-            raise ValueError(f"step {step} of a path in house {house.scan} goes from {path[step]} to {path[step + 1]}, expected "
-                             "an edge of its graph, found none. Use paths along house.edges, such as house.shortest_path.")
+            raise ValueError(f"step {step} of a path in house {house.scan} goes from {path[step]} to {path[step + 1]}, but "
+                             "its graph has no such edge. Use paths along house.edges, such as house.shortest_path.")
 
 
 def shortest_paths(position, edges):
@@ -174,10 +182,26 @@ def shortest_paths(position, edges):
 
 
 def floors_by_height(z, included):
-    """(N,) int floor of each height, 0 the lowest."""
-    heights = np.sort(z[included]) if included.any() else np.sort(z)
-    cuts = [(a + b) / 2 for a, b in zip(heights, heights[1:], strict=False) if b - a > STOREY / 2]
-    return np.searchsorted(cuts, z)
+    """Storeys guessed from heights alone: where panoramas crowd at a height there is a storey, on stairs they are sparse.
+
+    The density of the included heights (Gaussian kernel of `STAIR`) is read from its highest peak downwards; a peak counts if
+    it is `STOREY` away from those before and at least a twentieth as high as the first. A guess: split levels join
+    the nearest storey, and a storey of one or two panoramas is lost.
+
+    z         (N,) float64 metres
+    included  (N,) bool
+    -> (N,) int64 floor of each, that of the nearest peak, 0 the lowest
+    """
+    crowd = z[included] if included.any() else z
+    grid = np.arange(crowd.min() - STAIR, crowd.max() + 2 * STAIR, STAIR / 3)
+    density = np.exp(-0.5 * ((grid[:, None] - crowd) / STAIR) ** 2).sum(1)
+    inner = density[1:-1]
+    peaks = 1 + np.flatnonzero((inner >= density[:-2]) & (inner > density[2:]) & (inner > density.max() / 20))
+    storeys = []
+    for height in grid[peaks[np.argsort(-density[peaks], kind="stable")]]:
+        if all(abs(height - other) >= STOREY for other in storeys):
+            storeys.append(height)
+    return np.abs(z[:, None] - np.sort(storeys)).argmin(1)
 
 
 def connectivity_folder(folder=None):
@@ -204,19 +228,19 @@ def connectivity_file(scan, folder=None):
 def read_connectivity(scan, folder=None):
     """The House of a connectivity file; a damaged one is named, with what is wrong."""
     path = connectivity_file(scan, folder)
-    again = "Restore the file, for instance with `dgmlab data get matterport`."
     try:
         entries = json.loads(path.read_bytes())
-        viewpoints = tuple(entry["image_id"] for entry in entries)
-        position = np.array([entry["pose"][3:12:4] for entry in entries], dtype=np.float64).reshape(-1, 3)
-        included = np.array([entry["included"] for entry in entries], dtype=bool)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} is no connectivity file ({reason}). {again}") from None
-    for field in ("visible", "unobstructed"):
+        n = len(entries)
         for entry in entries:
-            if len(entry[field]) != len(entries):
-                raise ValueError(f"{path}: '{field}' of viewpoint {entry['image_id']} should have {len(entries)} entries, one "
-                                 f"a viewpoint, found {len(entry[field])}. {again}")
-    unobstructed = np.array([entry["unobstructed"] for entry in entries], dtype=bool).reshape(len(entries), len(entries))
-    return House(scan, viewpoints, position, included, unobstructed)
+            for field, expected in (("pose", 16), ("visible", n), ("unobstructed", n)):
+                if len(entry[field]) != expected:
+                    raise ValueError(f"'{field}' of viewpoint {entry['image_id']} should have {expected} entries, found "
+                                     f"{len(entry[field])}")
+        return House(scan, tuple(entry["image_id"] for entry in entries),
+                     np.array([entry["pose"][3:12:4] for entry in entries], dtype=np.float64),
+                     np.array([entry["included"] for entry in entries], dtype=bool),
+                     np.array([entry["unobstructed"] for entry in entries], dtype=bool))
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"an entry has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise ValueError(f"{path} is not a whole connectivity file: {reason}. Move it away and restore it, "
+                         "for instance with `dgmlab data get matterport`.") from None

@@ -25,7 +25,8 @@ CAMERA, STOREY = 1.5, 2.8  # height of the camera above its floor, of a floor ab
 HALL, SPACING = 1.1, 2.6  # half the width of a hallway; between two of its panoramas
 DOOR = 0.55  # half the width of a door
 STAIRS = 3.0  # length of a stairwell, at an end of the hallway
-REACH, SIGHT = 4.0, 8.0  # farthest panorama that can be walked to, farthest object that is seen
+APART, REACH = 1.6, 4.0  # between two panoramas at the back of a room, at least; between two that are joined, at most
+SIGHT = 8.0  # farthest object that is seen
 FIELD = np.deg2rad(30)  # an object is in the views whose middle is so near to it, in heading and in elevation
 
 
@@ -115,9 +116,9 @@ class _Floor:
         for name, x0, x1 in zip(names, cuts, cuts[1:], strict=False):
             nearest = self.hall[np.abs(self.hall - (x0 + x1) / 2).argmin()]
             door = np.clip(nearest, x0 + 0.8, x1 - 0.8)
-            far = np.clip(rng.uniform(x0 + 1, x1 - 1), door - 2.3, door + 2.3)
-            inside = [Spot(name, self.level, door, sign * (HALL + 1.4)),
-                      Spot(name, self.level, far, sign * (HALL + depth - rng.uniform(1.0, 1.3)))]
+            inside = [Spot(name, self.level, door, sign * (HALL + 1.4))]
+            inside += [Spot(name, self.level, x, sign * (HALL + depth - rng.uniform(1.0, 1.3)))
+                       for x in self._far(x0, x1, door)]
             y0, y1 = sorted((sign * HALL, sign * (HALL + depth)))
             self.boxes.append(RoomBox(name, self.level, x0, y0, x1, y1))
             self.spots += inside
@@ -130,6 +131,14 @@ class _Floor:
             before = inside
         ends = [-STAIRS, *np.add.outer(doors, (-DOOR, DOOR)).ravel(), self.length + STAIRS]
         self.walls += [(a, sign * HALL, b, sign * HALL) for a, b in zip(ends[::2], ends[1::2], strict=True)]
+
+    def _far(self, x0, x1, door):
+        """x of the one or two panoramas deep in a room from x0 to x1, within reach of that at its door."""
+        low, high = max(x0 + 0.9, door - 2.3), min(x1 - 0.9, door + 2.3)
+        spare = high - low - APART
+        if spare < 0 or self.rng.random() < 0.5:
+            return [self.rng.uniform(low, high)]
+        return [self.rng.uniform(low, low + spare / 2), self.rng.uniform(high - spare / 2, high)]
 
     def _wall_between(self, left, right, x, sign, depth):
         """The wall between two rooms; every second one has a door, on the shortest way between their panoramas."""
