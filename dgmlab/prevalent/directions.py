@@ -87,6 +87,14 @@ class Guide:
         """Where a walker looks who took a candidate: along the candidate's view -> float radians"""
         return STEP * (int(self.candidates.view[here, slot]) % N_HEADINGS)
 
+    def heading_along(self, path, heading):
+        """Where a walker looks at the end of a path of viewpoint ids that was begun in direction `heading` -> float radians"""
+        if len(path) < 2:
+            return heading
+        here, there = (self.house.index(viewpoint) for viewpoint in path[-2:])
+        slot = self.slot(here, there)
+        return self.heading_along(path[:-1], heading) if slot is None else self.heading_after(here, slot)
+
     def facts(self, here, slot, heading, clear=CLEAR):
         """Facts of one candidate, for a walker who looks in direction `heading`; a turn may be off by `clear` radians. -> set"""
         there = int(self.candidates.index[here, slot])
