@@ -85,9 +85,12 @@ def n_steps(episodes):
     return sum(len(episode.path) for episode in episodes)
 
 
-def path_ids(episodes):
-    """What groups the instructions of one path: `about['path_id']`, or the instr_id where there is none -> list of str"""
-    return [str(episode.about.get("path_id", episode.instr_id)) for episode in episodes]
+def groups(episodes):
+    """What each episode shares with others of the list: its path (path_id), or its dialog (game_idx), else nothing. -> list
+
+    Episodes of one group are not independent; intervals resample them together.
+    """
+    return [str(episode.about.get("path_id", episode.about.get("game_idx", episode.instr_id))) for episode in episodes]
 
 
 def check_episodes(episodes, houses):

@@ -4,11 +4,14 @@
     make_ndh_like(houses, 5000, 0, targets=read_targets())  episodes to train on, made from tables; toy houses need no tables
 
 An instruction is the dialog as text, `<NAV> question <ORA> answer ... <TAR> object`. The goals are the panoramas of the room
-that holds the object, and the score is goal progress: metres that a path comes nearer to the nearest of them. References are
-the planner's path (oracle: up to five moves along the shortest path, as shown to the one who answers), the player's (navigator:
-what people did next), or the player's where it can be trusted (mixed: if it comes past the end of the planner's, else the
-planner's). An agent that ends where the reference ends makes a goal progress of 8.29 / 7.63 / 9.52 m on val_seen and 8.36 / 7.99
-/ 9.58 m on val_unseen (oracle / navigator / mixed; computed from the files, and tested).
+that holds the object, and the score is goal progress: metres that a path comes nearer to the nearest of them. A reference is
+
+    oracle     the planner's path: up to five moves of the shortest path, as shown to the one who answers
+    navigator  the player's path: what people did next
+    mixed      the player's where it comes past the end of the planner's, which makes it trusted; else the planner's
+
+An agent that ends where the reference ends makes a goal progress of 8.29 / 7.63 / 9.52 m (oracle / navigator / mixed) on
+val_seen and of 8.36 / 7.99 / 9.58 m on val_unseen: computed from the files, and tested.
 """
 
 import math
@@ -36,12 +39,12 @@ class Target(NamedTuple):
 
 
 def load_ndh(split, supervision="mixed", history="all", folder=None):
-    """The episodes of CVDN's navigation task, of the validation splits: the training split cannot be had (see `make_ndh_like`).
+    """The episodes of CVDN's navigation task; validation only, as its training split cannot be had (see `make_ndh_like`).
 
     split        'val_seen' (382) or 'val_unseen' (907)
     supervision  what `path` is: 'oracle', 'navigator' or 'mixed', see the top of this file
-    history      what the instruction holds: 'none' (nothing), 'target', 'last' (the last question and answer, and the target) or
-                 'all' (the whole dialog, and the target); without a dialog, the target alone
+    history      what the instruction holds: 'none' (nothing), 'target', 'last' (last question and answer, target) or 'all'
+                 (the whole dialog, target); before the first question the target alone
     folder       of the files; by default matterport/NDH below `data_home()`
     -> list of Episode; instr_id is inst_idx; elevation in radians though the files have degrees; about: target, game_idx
     """
@@ -98,8 +101,8 @@ def read_targets(path=None):
     """
     path = path or data_home() / "matterport" / "regions" / "house_target_tuple.json"
     if not path.is_file():
-        raise FileNotFoundError(f"the table of targets was expected at {path}, found nothing there. Set DGMLAB_DATA to the folder "
-                                "that holds matterport/, or leave `targets` out: objects are then taken from the houses.")
+        raise FileNotFoundError(f"the table of targets was expected at {path}, found nothing there. Set DGMLAB_DATA to the "
+                                "folder that holds matterport/, or leave `targets` out: objects then come from the houses.")
     table = read_json(path)
     return {scan: [Target(name, goals) for name, goals in dict.fromkeys((row[0], tuple(row[3])) for row in rows)]
             for scan, rows in table.items()}
@@ -125,10 +128,10 @@ def targets_of(house):
 def make_ndh_like(houses, n, seed, targets=None, moves=ROUND, history="all"):
     """Episodes in the manner of CVDN, to train on where its training split cannot be had: made up, not collected from people.
 
-    An object is hidden, and a made-up navigator walks the shortest path to it, asking after every `moves` moves; the answer tells
-    the next ones by the grammar of `directions`. An episode begins at one of these questions, or before the first without any
-    dialog; its reference is what the last answer told (as supervision 'oracle' of the real task), and the goals are those of
-    the object. Give the houses of the training split: with `read_targets()` their objects are those that CVDN's own dialogs
+    An object is hidden, and a made-up navigator walks the shortest path to it, asking after every `moves` moves; the answer
+    tells the next ones by the grammar of `directions`. An episode begins at one of these questions, or at the start without
+    a dialog; its reference is what the last answer told (as supervision 'oracle' of the real task), and the goals are those
+    of the object. Give the houses of the training split: with `read_targets()` their objects are those that CVDN's own dialogs
     are about, those of val_seen among them, for it plays in training houses; no dialog and no path of CVDN is used.
 
     houses   Houses; answers name rooms and objects where the houses know them, else stairs and turns
@@ -153,7 +156,7 @@ def make_ndh_like(houses, n, seed, targets=None, moves=ROUND, history="all"):
 
 
 def _route(house, goals, rng):
-    """Viewpoint ids of the shortest path from anywhere to the nearest of the goals; one where it starts there or leads nowhere."""
+    """Viewpoint ids of the shortest path from anywhere to the nearest goal; one id where that is there, or out of reach."""
     start = rng.choice(np.flatnonzero(house.included))
     goal = min(goals, key=lambda viewpoint: house.distance[start, house.index(viewpoint)])
     start = house.viewpoints[start]
