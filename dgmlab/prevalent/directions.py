@@ -30,7 +30,8 @@ PHRASES = {
     "toward": ("walk toward the {}", "head for the {}", "go to the {}", "move toward the {}"),
     "left": ("turn left", "take a left", "go left"),
     "right": ("turn right", "take a right", "go right"),
-    "straight": ("go straight", "walk straight ahead", "continue forward"),
+    "straight again": ("keep going straight", "continue forward"),
+    "straight": ("go straight", "walk straight ahead", "walk forward"),
     "back": ("turn around", "go back"),
     "on": ("walk on", "keep walking"),
     "stop by": ("stop by the {}", "stop next to the {}", "wait near the {}", "wait by the {}"),
@@ -55,28 +56,29 @@ class Directions(NamedTuple):
 
 
 class Guide:
-    """What can be told of the moves through one house; what is in which view is looked up once."""
+    """What can be told of the moves through one house of N panoramas.
+
+    rooms   N str, '' where unknown
+    seen    N tuples of names: what is seen from a panorama
+    beside  N tuples of names: what stands right beside it, as it is in the lowest views only
+    """
 
     def __init__(self, house):
         self.house, self.candidates = house, house.candidates
+        self.rooms = house.rooms or ("",) * len(house)
+        self._sightings = house.objects or ((),) * len(house)
+        self.seen = [tuple(name for name, views in found if views) for found in self._sightings]
+        self.beside = [tuple(name for name, views in found if views and max(views) < N_HEADINGS) for found in self._sightings]
         self._views = {}  # panorama -> for each of its 36 views the names in it
-
-    def sightings(self, here):
-        """What is seen from a panorama -> tuple of Sighting"""
-        return self.house.objects[here] if self.house.objects else ()
 
     def names_in_view(self, here, view):
         """Objects in one of the views 0..35 of a panorama -> set of str"""
         if here not in self._views:
             self._views[here] = views = [set() for _ in range(36)]
-            for name, seen_in in self.sightings(here):
+            for name, seen_in in self._sightings[here]:
                 for index in seen_in:
                     views[index].add(name)
         return self._views[here][view]
-
-    def room(self, here):
-        """Room of a panorama, '' where unknown -> str"""
-        return self.house.rooms[here] if self.house.rooms else ""
 
     def slot(self, here, there):
         """Which candidate of panorama `here` leads to `there` -> int; None where it is straight above or below, in no view"""
@@ -102,8 +104,8 @@ class Guide:
         rise = self.house.position[there, 2] - self.house.position[here, 2]
         if abs(rise) > RISE:
             facts.add(Fact("up" if rise > 0 else "down"))
-        elif self.room(there) not in ("", self.room(here)):
-            facts.add(Fact("enter", self.room(there)))
+        elif self.rooms[there] not in ("", self.rooms[here]):
+            facts.add(Fact("enter", self.rooms[there]))
         turn = self.candidates.heading[here, slot] - heading
         return facts | {Fact(kind) for kind, middle in TURNS.items()
                         if abs((turn - middle + np.pi) % (2 * np.pi) - np.pi) <= clear}
@@ -122,7 +124,7 @@ class Guide:
         return [pair for pair in pairs if not any(facts.issuperset(pair) for facts in others)]
 
 
-def describe(guide, path, heading, rng):
+def give_directions(guide, path, heading, rng):
     """Directions for one path, in words drawn at random.
 
     guide    Guide of the house
@@ -142,7 +144,7 @@ def describe(guide, path, heading, rng):
         turn = [fact for fact in own if fact.kind in TURNS]
         if len(facts) == 1 and turn and facts[0].kind not in TURNS and rng.random() < TURN_TOO:
             facts = (turn[0], *facts)
-        door = f"{guide.room(there)} door" if guide.room(there) != guide.room(here) else ""
+        door = f"{guide.rooms[there]} door" if guide.rooms[there] != guide.rooms[here] else ""
         clauses.append(_clause(facts, before, door, rng))
         before = facts[-1].kind if facts else ""
         heading = guide.heading_after(here, slot) if slot is not None else heading
@@ -174,7 +176,7 @@ def _chosen(guide, there, options, rng):
 def _weight(guide, there, fact):
     """How gladly a fact is told: an object that the move leads to more than one far behind, a turn only now and then."""
     if fact.kind == "toward":
-        return 4.0 if fact.name in _beside(guide, there) else 1.0 if fact.name in _seen(guide, there) else 0.2
+        return 4.0 if fact.name in guide.beside[there] else 1.0 if fact.name in guide.seen[there] else 0.2
     return {"up": 12.0, "down": 12.0, "enter": 4.0}.get(fact.kind, 1.0)
 
 
@@ -182,31 +184,26 @@ def _clause(facts, before, door, rng):
     """Words for one move; `before` is the kind of fact that told the move before, `door` the name of the door gone through."""
     words = []
     for kind, name in facts:
-        if kind in ("up", "down") and kind == before:
+        if kind == before and f"{kind} again" in PHRASES:
             kind = f"{kind} again"
-        words.append(_phrase("through" if name and name == door else kind, name, rng))
+        elif name and name == door:
+            kind = "through"
+        elif name == "stairs":  # a room that nobody goes into
+            kind = "toward"
+        words.append(_phrase(kind, name, rng))
     return " and ".join(words) or _phrase("on", "", rng)
 
 
 def _end(guide, places, rng):
     """Where to stop: by something beside the last panorama, best not beside the one before; else in its room; else there."""
     *_, before, goal = (None, *places)
-    for look in (_beside, _seen):
-        names = [name for name in look(guide, goal) if not name.endswith("door") and not name.startswith("stair")]
-        new = [name for name in names if before is None or name not in look(guide, before)]
+    for table in (guide.beside, guide.seen):
+        names = [name for name in table[goal] if not name.endswith("door") and not name.startswith("stair")]
+        new = [name for name in names if before is None or name not in table[before]]
         if new or names:
             return _phrase("stop by", (new or names)[rng.integers(len(new or names))], rng)
-    room = guide.room(goal)
+    room = guide.rooms[goal]
     return _phrase("stop in", room, rng) if room else _phrase("stop", "", rng)
-
-
-def _beside(guide, here):
-    """What stands right beside a panorama: it is in the lowest views only."""
-    return [name for name, views in guide.sightings(here) if max(views, default=N_HEADINGS) < N_HEADINGS]
-
-
-def _seen(guide, here):
-    return [name for name, _ in guide.sightings(here)]
 
 
 def _phrase(key, name, rng):

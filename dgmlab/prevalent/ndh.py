@@ -21,7 +21,7 @@ import numpy as np
 
 from dgmlab.data.registry import data_home
 from dgmlab.prevalent.candidates import N_HEADINGS, STEP
-from dgmlab.prevalent.directions import Guide, describe, instruction
+from dgmlab.prevalent.directions import Guide, give_directions, instruction
 from dgmlab.prevalent.episodes import Episode, read_json, read_records, task_file
 
 SUPERVISION = ("oracle", "navigator", "mixed")
@@ -134,7 +134,7 @@ def make_ndh_like(houses, n, seed, targets=None, moves=ROUND, history="all"):
     of the object. Give the houses of the training split: with `read_targets()` their objects are those that CVDN's own dialogs
     are about, those of val_seen among them, for it plays in training houses; no dialog and no path of CVDN is used.
 
-    houses   Houses; answers name rooms and objects where the houses know them, else stairs and turns
+    houses   Houses; answers name rooms and objects where the houses know them (`semantic.describe`), else stairs and turns
     targets  dict scan -> list of Target; None: the objects of the houses themselves (`targets_of`), as for toy houses
     history  as in `load_ndh`
     -> list of n Episode; about: target, and rounds, the number of questions so far
@@ -173,7 +173,7 @@ def _hunt(name, guide, route, target, moves, history, rng):
     for here in asked[:rounds]:
         part = route[here:here + moves + 1]
         heading_here = guide.heading_along(route[:here + 1], heading)
-        clauses = describe(guide, part, heading_here, rng).clauses[:-1]
+        clauses = give_directions(guide, part, heading_here, rng).clauses[:-1]
         found = f" You will find the {target.name} there." if part[-1] == route[-1] else ""
         dialog += [("navigator", QUESTIONS[rng.integers(len(QUESTIONS))]), ("oracle", instruction(clauses, rng) + found)]
     return Episode(name, guide.house.scan, guide.heading_along(route[:here + 1], heading), 0.0,

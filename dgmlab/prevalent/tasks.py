@@ -12,7 +12,7 @@ The data is Matterport3D's and comes under its terms of use (non-commercial, aca
 
 from collections import defaultdict
 
-from dgmlab.prevalent.episodes import Episode, read_json, read_records, task_file
+from dgmlab.prevalent.episodes import Episode, check_episodes, read_json, read_records, task_file
 
 SPLITS = ("train", "val_seen", "val_unseen", "test")
 NUMBER = (int, float)
@@ -27,7 +27,11 @@ def load_r2r(split, folder=None):
     """
     path = task_file("R2R", split, {name: f"R2R_{name}.json" for name in SPLITS}, folder)
     records = read_records(path, {"scan": str, "path_id": (int, str), "path": list, "heading": NUMBER, "instructions": list})
-    return [episode for record in records for episode in _episodes(record, record["path_id"], ("path_id", "distance"))]
+    episodes = []
+    for record in records:
+        about = {"path_id": record["path_id"], "distance": record.get("distance")}
+        episodes += _episodes(record, record["path_id"], about)
+    return episodes
 
 
 def load_reverie(split, folder=None):
@@ -35,8 +39,8 @@ def load_reverie(split, folder=None):
 
     The goals are the panoramas that the object is seen from, which is what its evaluation asks for (tasks/REVERIE/
     eval_release.py): score it with evaluate(..., threshold=0.0, inclusive=True). Its SPL weighs by the distance to the end of
-    the reference, which is `spl_reference`. Where the object is in no view of the files (36 of 5,864 paths), the goal is the
-    end of the path; the test split hides object and path.
+    the reference, which is `spl_reference`. 36 of the 5,864 known paths end where the object is in no view of the files,
+    so who follows them does not arrive. The test split hides object and path.
 
     folder  of the files; by default matterport/REVERIE below `data_home()`
     -> list of Episode; about: path_id (of REVERIE, not of R2R) and object_id where known
@@ -47,17 +51,16 @@ def load_reverie(split, folder=None):
     episodes = []
     for record in records:
         about = {"path_id": record["id"], "object_id": record.get("objId")}
-        for episode in _episodes({**record, **about}, record["id"], ("path_id", "object_id")):
+        for episode in _episodes(record, record["id"], about):
             seen_from = sights.get((episode.scan, str(record.get("objId"))))
             episodes.append(episode._replace(goals=tuple(seen_from)) if seen_from else episode)
     return episodes
 
 
-def _episodes(record, name, known):
-    """One Episode for each instruction of a record."""
-    path = tuple(record["path"])
+def _episodes(record, name, about):
+    """One Episode for each instruction of a record; `about` without what is None."""
+    path, about = tuple(record["path"]), {key: value for key, value in about.items() if value is not None}
     for number, instruction in enumerate(record["instructions"]):
-        about = {key: record[key] for key in known if record.get(key) is not None}
         yield Episode(f"{name}_{number}", record["scan"], float(record["heading"]), 0.0, path, instruction.strip(),
                       path[-1:] if len(path) > 1 else (), about)
 
@@ -86,7 +89,7 @@ def make_r4r(episodes, houses, gap=3.0):
     -> list of Episode; about: path_id ('first-second'), first_path_id, second_path_id
     """
     scans = defaultdict(lambda: defaultdict(list))  # scan -> path id -> its episodes
-    for episode in episodes:
+    for episode in check_episodes(episodes, houses):
         if not episode.goals:
             raise ValueError(f"episode '{episode.instr_id}' has no goal, so nothing can follow it. Use train or validation.")
         scans[episode.scan][episode.about["path_id"]].append(episode)

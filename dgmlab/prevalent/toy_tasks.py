@@ -13,7 +13,7 @@ import itertools
 import numpy as np
 
 from dgmlab.prevalent.candidates import N_HEADINGS, STEP
-from dgmlab.prevalent.directions import Guide, describe, instruction
+from dgmlab.prevalent.directions import Guide, give_directions, instruction
 from dgmlab.prevalent.episodes import Episode
 
 
@@ -36,7 +36,7 @@ def toy_episodes(houses, n, seed, moves=(3, 7), phrasings=1):
         house = guides[number].house
         path = tuple(house.shortest_path(house.viewpoints[start], house.viewpoints[goal]))
         heading = float(STEP * rng.integers(N_HEADINGS))
-        told = [describe(guides[number], path, heading, rng) for _ in range(phrasings)]
+        told = [give_directions(guides[number], path, heading, rng) for _ in range(phrasings)]
         if all(directions.clear for directions in told):
             path_id = f"{house.scan}-{len(episodes) // phrasings}"
             episodes += [Episode(f"{path_id}_{k}", house.scan, heading, 0.0, path, instruction(directions.clauses, rng), path[-1:],
