@@ -4,8 +4,8 @@
     views = semantic_views(houses, real_vocabulary())   (P, 36, 334) uint8
 
 Objects are those that REVERIE annotates (Qi et al. 2020), within 3 m of a panorama and in the views that show them. Rooms are
-the labels of Matterport3D's region classification (Chang et al. 2017). Both tables are read from `data_home()/matterport`;
-nothing of them is part of this package. A house of `House.toy` brings its own objects and rooms.
+the labels of Matterport3D's region classification (Chang et al. 2017), guessed where there are none (see rooms). The tables
+are read from `data_home()/matterport`; nothing of them is part of this package. Toy houses bring their own objects and rooms.
 
 The numbers of a view are 0 or 1, in this order:
     objects      one per name of the vocabulary: the object is in the view
@@ -28,7 +28,8 @@ import numpy as np
 
 from dgmlab.data.registry import data_home
 from dgmlab.prevalent.angles import VIEWS
-from dgmlab.prevalent.house import Sighting
+from dgmlab.prevalent.house import House, Sighting
+from dgmlab.prevalent.rooms import fit_rooms, guess_rooms, keys_of
 from dgmlab.prevalent.toy_house import COLOURS, FURNITURE, NOUNS
 
 # the 12 labels of the region classification, 1..12 in the table; names from the paper, half of them confirmed by the objects
@@ -51,27 +52,45 @@ class Vocabulary(NamedTuple):
 
 
 class Annotations(NamedTuple):
-    """objects: dict scan_viewpoint -> tuple of Sighting; rooms: dict scan_viewpoint -> name."""
+    """Tables by scan_viewpoint: objects tuple of Sighting, rooms name, regions name of the region it belongs to."""
 
     objects: dict
     rooms: dict
+    regions: dict
 
 
-def describe(house, folder=None):
-    """A House of Matterport3D with its rooms and objects; folder: by default matterport below `data_home()`.
+def describe(house, folder=None, guess=True):
+    """A House of Matterport3D with its rooms and objects.
 
-    Where a panorama has no label its room is '' (in 15 of the 90 houses, all of R2R's val_unseen among them, no one has).
+    folder  by default matterport below `data_home()`
+    guess   name rooms that have no label by what stands in them (see rooms); without, they are ''
+    -> House; '' is also the room of excluded panoramas
     """
     tables = annotations(folder)
-    keys = [f"{house.scan}_{viewpoint}" for viewpoint in house.viewpoints]
+    keys = keys_of(house)
     if not any(key in tables.objects for key in keys):
         raise ValueError(f"house '{house.scan}' is not annotated. Use one of the 90 of Matterport3D, or a toy house.")
-    rooms = tuple(tables.rooms.get(key, "") for key in keys)
-    return dataclasses.replace(house, rooms=rooms, objects=tuple(tables.objects.get(key, ()) for key in keys))
+    house = dataclasses.replace(house, objects=tuple(tables.objects.get(key, ()) for key in keys))
+    guessed = guess_rooms(house, tables.regions, room_model(folder)) if guess else [""] * len(house)
+    rooms = [tables.rooms.get(key, room) for key, room in zip(keys, guessed, strict=True)]
+    return dataclasses.replace(house, rooms=tuple(np.where(house.included, rooms, "").tolist()))
+
+
+def room_model(folder=None):
+    """What guesses rooms, fitted once on all labelled panoramas of Matterport3D. -> RoomModel"""
+    return _room_model(Path(folder) if folder else data_home() / "matterport")
+
+
+@cache
+def _room_model(folder):
+    tables = annotations(folder)
+    scans = dict.fromkeys(key.partition("_")[0] for key in tables.rooms)
+    houses = [describe(House.load(scan, folder / "connectivity"), folder, guess=False) for scan in scans]
+    return fit_rooms(houses, tables.rooms, tables.regions, real_vocabulary(folder))
 
 
 def annotations(folder=None):
-    """The tables of objects and rooms, read once. -> Annotations"""
+    """The tables of objects, rooms and regions, read once. -> Annotations"""
     return _annotations(Path(folder) if folder else data_home() / "matterport")
 
 
@@ -79,10 +98,13 @@ def annotations(folder=None):
 def _annotations(folder):
     objects = _read(folder / "REVERIE" / "objects_by_viewpoint.json.gz")["data"]
     rooms = _read(folder / "regions" / "room_label_by_panorama.json")
+    regions = _read(folder / "regions" / "house_region_to_panorama.json")
     return Annotations(
         {key: tuple(Sighting(name.replace("#", " "), tuple(views)) for name, views, _ in found.values())
          for key, found in objects.items()},
         {key: ROOMS[label - 1] for key, label in rooms.items()},
+        {f"{scan}_{viewpoint}": f"{scan}_{region}" for scan, parts in regions.items() for region, viewpoints in parts.items()
+         for viewpoint in viewpoints},
     )
 
 

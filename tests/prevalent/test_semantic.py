@@ -51,21 +51,22 @@ def test_toy_houses_share_their_columns_and_name_all_they_show():
     np.testing.assert_array_equal(alone.views, features.views[houses.offset["toy7"]:][: len(alone.views)])
 
 
-def write_tables(folder, objects, rooms):
+def write_tables(folder, objects, rooms, regions=()):
     (folder / "REVERIE").mkdir()
     (folder / "regions").mkdir()
     (folder / "REVERIE" / "objects_by_viewpoint.json.gz").write_bytes(gzip.compress(json.dumps({"data": objects}).encode()))
     (folder / "regions" / "room_label_by_panorama.json").write_text(json.dumps(rooms))
+    (folder / "regions" / "house_region_to_panorama.json").write_text(json.dumps(dict(regions)))
 
 
 def test_describe_reads_tables_made_by_hand(tmp_path):
     found = {"4": ["bath#cabinet", [3, 4], [[0, 0, 1, 1]] * 2], "9": ["bath#cabinet", [], []]}
     write_tables(tmp_path, {"line_a": found, "line_b": {}, "line_c": {}}, {"line_c": 11})
-    house = describe(row_of_three(), tmp_path)
+    house = describe(row_of_three(), tmp_path, guess=False)
     assert house.rooms == ("", "", "bedroom", "")
     assert house.objects == ((Sighting("bath cabinet", (3, 4)), Sighting("bath cabinet", ())), (), (), ())
     with pytest.raises(ValueError, match="house 'toy1' is not annotated. Use one of the 90"):
-        describe(House.toy(1), tmp_path)
+        describe(House.toy(1), tmp_path, guess=False)
 
 
 def test_names_with_ten_uses_have_a_number(tmp_path):
