@@ -68,7 +68,7 @@ def room_of(house, index):
 def room_colours(house):
     """{room: a pale colour}, as many as the house has kinds of rooms; a ninth kind gets a stronger tint of the first hue."""
     rooms = sorted({room for room in house.rooms if room})
-    return {room: blend((0.2, 0.4)[i // len(style.PALETTE) % 2], style.colour(i)) for i, room in enumerate(rooms)}
+    return {room: blend((0.2, 0.34)[i // len(style.PALETTE) % 2], style.colour(i)) for i, room in enumerate(rooms)}
 
 
 def blend(share, colour=style.BLUE):
@@ -153,7 +153,7 @@ def _draw_plan(ax, house, on, rooms):
         walls += [((x, room.y0), (x, room.y1)) for x in (room.x0, room.x1)]
         walls += [((room.x0, y), (room.x1, y)) for y in (room.y0, room.y1)]
     ax.add_collection(LineCollection(walls, colors=WALL, linewidths=1.6, zorder=1, capstyle="projecting"))
-    ways = house.position[house.edges[on[house.edges].all(axis=1)], :2]  # (E, 2, 2)
+    ways = house.position[house.edges[on[house.edges].any(axis=1)], :2]  # (E, 2, 2), those to other floors as well
     ax.add_collection(LineCollection(list(_doors(walls, ways)), colors="white", linewidths=3.0, zorder=1.1, capstyle="butt"))
 
 

@@ -37,8 +37,8 @@ def draw_instruction(ax, words, attention, left, top, width, size=10.5):
             share = 0.0 if attention is None else float(attention[index]) / most
             if share > 0.02:
                 ax.add_patch(FancyBboxPatch((left + x, y - 0.52 * size), text_width(text, size), 1.04 * size, linewidth=0,
-                                            boxstyle="round,pad=1.6,rounding_size=2.5", facecolor=mpl.colormaps[SHADE](0.8 * share)))
-            dark = "white" if share > 0.7 else style.FAINT if text in SPECIAL else style.INK
+                                            boxstyle="round,pad=1.6,rounding_size=2.5", facecolor=mpl.colormaps[SHADE](0.66 * share)))
+            dark = "white" if share > 0.85 else style.FAINT if text in SPECIAL else style.INK
             ax.text(left + x, y, text, fontsize=size, va="center_baseline", color=dark, parse_math=False)
     return instruction_height(words, width, size)
 

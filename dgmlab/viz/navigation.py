@@ -105,15 +105,15 @@ def draw_options(ax, options, chosen, best, heading):
     ax.barh(range(n), shares, height=0.36, color=colours, zorder=2)
     for y, option in enumerate(options):
         taken = option.number == chosen
-        ax.text(0, y - 0.32, option_name(option, heading), fontsize=8, va="bottom", parse_math=False,
+        ax.text(0.012, y - 0.32, option_name(option, heading), fontsize=8, va="bottom", parse_math=False,
                 fontweight="bold" if taken else "normal", color=AGENT if taken else style.INK)
         if option.score is not None:
             ax.text(shares[y] + 0.015, y, f"{shares[y]:.0%}", fontsize=8, va="center", color=AGENT if taken else style.FAINT)
         notes = [*(["taken"] if taken else []), *(["shortest way"] if option.number == best else [])]
         if notes:
-            ax.text(1.13, y - 0.32, " · ".join(notes), fontsize=7.5, va="bottom", ha="right",
+            ax.text(1.16, y - 0.32, " · ".join(notes), fontsize=7.5, va="bottom", ha="right",
                     color=AGENT if taken and option.number != best else style.GREEN)
-    style.blank(ax).set(xlim=(0, 1.13), ylim=(max(n, 5) - 0.45, -0.85))
+    style.blank(ax).set(xlim=(0, 1.16), ylim=(max(n, 5) - 0.45, -0.85))
     ax.axvline(0, color="#9AA5B1", linewidth=0.8)
 
 
@@ -216,7 +216,7 @@ def _draw_maps(figure, house, scene, floors, shown, top, height):
     left = MARGIN
     for floor, box in zip(floors, boxes, strict=True):
         width = box[2] * scale + spare
-        box, _ = fitted(box, width, MAP - head, scale)
+        box = fitted(box, width, MAP - head, scale)
         ax = figure.add_axes((left / WIDTH, 1 - (top + MAP) / height, width / WIDTH, (MAP - head) / height))
         draw_floor(ax, house, floor, scene, box, scale)
         frame(ax)
