@@ -150,8 +150,13 @@ def _read_cache(path, key, scans):
             if str(kept["key"]) != key:
                 return None
             tables = {name: kept[name] for name in kept.files}
+        return _unpacked(tables, scans), Candidates(**{name: tables[f"candidates_{name}"] for name in Candidates._fields})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _unpacked(tables, scans):
+    """The houses of a cache, with their shortest paths."""
     size = tables["size"]
     rows, cells = (np.concatenate([[0], np.cumsum(n)]) for n in (size, size**2))
     houses = []
@@ -161,4 +166,4 @@ def _read_cache(path, key, scans):
                       tables["unobstructed"][cell].reshape(n, n), tables["floor"][row])
         house.__dict__["_paths"] = tables["distance"][cell].reshape(n, n), tables["next"][cell].reshape(n, n)
         houses.append(house)
-    return houses, Candidates(**{name: tables[f"candidates_{name}"] for name in Candidates._fields})
+    return houses

@@ -27,7 +27,7 @@ DOOR = 0.55  # half the width of a door
 STAIRS = 3.0  # length of a stairwell, at an end of the hallway
 APART, REACH = 1.6, 4.0  # between two panoramas at the back of a room, at least; between two that are joined, at most
 SIGHT = 8.0  # farthest object that is seen
-FIELD = np.deg2rad(30)  # an object is in the views whose middle is so near to it, in heading and in elevation
+FIELD = np.deg2rad(29)  # an object is in the views whose middle is so near to it in heading and elevation: at most four
 
 
 class Spot(NamedTuple):
