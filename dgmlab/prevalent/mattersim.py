@@ -194,8 +194,13 @@ class Simulator:
             raise RuntimeError("MatterSim: newEpisode must be called before makeAction")
         if self._single:
             index, heading, elevation = (index,), (heading,), (elevation,)
-        elif not len(index) >= self._batch_size <= min(len(heading), len(elevation)):
-            self._lists(index, heading, elevation)
+        else:
+            try:
+                complete = min(len(index), len(heading), len(elevation)) >= self._batch_size
+            except TypeError:
+                complete = False
+            if not complete:
+                self._lists(index, heading, elevation)  # says what is wrong
         states = []
         for agent, state in enumerate(self._states):
             choice = operator.index(index[agent])

@@ -161,7 +161,7 @@ class Continuous(Building):
     def _at(self, ix, step, heading, elevation):
         heading = math.fmod(heading, TURN)
         return SimState(self, ix, step, 0, heading + TURN if heading < 0 else heading,
-                        max(min(elevation, self.limits[1]), self.limits[0]))
+                        float(max(min(elevation, self.limits[1]), self.limits[0])))
 
     def after(self, state, index, heading, elevation):
         """The next state, or None where there is no such index."""
