@@ -80,6 +80,27 @@ def ways_of_houses(houses):
     return _table(houses, "ways", make)
 
 
+def with_values(array, where, values):
+    """A copy of an array with other values in some places."""
+    array = array.copy()
+    array[where] = values
+    return array
+
+
+def check_starts(houses, rows, headings, elevations):
+    """TypeError or ValueError where an episode cannot start at a row, or would look nowhere; says that nobody was reset."""
+    if rows.dtype.kind not in "iu":
+        raise TypeError(f"rows were expected as whole numbers, found {rows.dtype}. Use houses.row(scan, viewpoint).")
+    for row in rows[(rows < 0) | (rows >= len(houses))]:
+        raise ValueError(f"row {row} is no panorama of these houses, which have rows 0..{len(houses) - 1}. Nobody was reset.")
+    for row in rows[~houses.included[rows]]:
+        scan, viewpoint = houses.name(row)
+        raise ValueError(f"viewpoint {viewpoint} of house {scan} is excluded from its graph, so no episode can start there. "
+                         "Nobody was reset.")
+    if not (np.isfinite(headings).all() and np.isfinite(elevations).all()):
+        raise ValueError("headings and elevations were expected in radians, found one that is not finite. Nobody was reset.")
+
+
 class Simulator:
     """B agents in the houses of one table.
 
@@ -129,31 +150,17 @@ class Simulator:
         if self.row is None and not everyone:
             raise RuntimeError("some agents were to be reset before all were. Call reset without `agents` first.")
         rows, headings, elevations = (np.broadcast_to(x, agents.shape) for x in (rows, headings, elevations))
-        self._check_start(rows, headings, elevations)
+        check_starts(self.houses, rows, headings, elevations)
         if everyone:
             self.row, self.view, self.steps = np.zeros((3, self.batch_size), np.int64)
             self._angles = np.zeros((2, self.batch_size))
-        self.row, self.steps = _with(self.row, agents, rows), _with(self.steps, agents, 0)
+        self.row, self.steps = with_values(self.row, agents, rows), with_values(self.steps, agents, 0)
         if self.discretized:
-            self.view = _with(self.view, agents, nearest_view(headings, elevations))
+            self.view = with_values(self.view, agents, nearest_view(headings, elevations))
         else:
-            self._angles = _with(self._angles, (slice(None), agents), [wrapped(headings), np.clip(
+            self._angles = with_values(self._angles, (slice(None), agents), [wrapped(headings), np.clip(
                 elevations, *self.elevation_limits)])
         self._look()
-
-    def _check_start(self, rows, headings, elevations):
-        if rows.dtype.kind not in "iu":
-            raise TypeError(f"rows were expected as whole numbers, found {rows.dtype}. Use houses.row(scan, viewpoint).")
-        for row in rows[(rows < 0) | (rows >= len(self.houses))]:
-            raise ValueError(f"row {row} is no panorama of these houses, which have rows 0..{len(self.houses) - 1}. "
-                             "Nobody was reset.")
-        for row in rows[~self.houses.included[rows]]:
-            scan, viewpoint = self.houses.name(row)
-            raise ValueError(f"viewpoint {viewpoint} of house {scan} is excluded from its graph, so no episode can start "
-                             "there. Nobody was reset.")
-        if not (np.isfinite(headings).all() and np.isfinite(elevations).all()):
-            raise ValueError("headings and elevations were expected in radians, found one that is not finite. "
-                             "Nobody was reset.")
 
     def step(self, index=0, heading=0.0, elevation=0.0):
         """One action of every agent: move, then turn. Nobody moves where anything is wrong.
@@ -231,10 +238,3 @@ class Simulator:
     def copy(self):
         """A simulator in the same states that goes its own way from here, for branching."""
         return copy.copy(self)
-
-
-def _with(array, where, values):
-    """A copy of an array with other values in some places."""
-    array = array.copy()
-    array[where] = values
-    return array
