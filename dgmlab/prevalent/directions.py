@@ -38,6 +38,7 @@ PHRASES = {
     "stop in": ("stop in the {}", "wait in the {}"),
     "stop": ("stop there", "wait there"),
 }
+TURN_PHRASES = {phrase for kind in (*TURNS, "straight again") for phrase in PHRASES[kind]}
 JOINTS = (", ", ", then ", " and ", ". ")
 
 
@@ -152,10 +153,14 @@ def give_directions(guide, path, heading, rng):
 
 
 def instruction(clauses, rng):
-    """Clauses joined to sentences by commas, 'then', 'and' and full stops -> str"""
+    """Clauses joined to sentences by commas, 'then', 'and' and full stops -> str
+
+    After a turn 'and' tells of the same move ("turn left and go to the lamp"), so the next move is joined by other means.
+    """
     text = _capital(clauses[0])
-    for clause in clauses[1:]:
-        joints = [joint for joint in JOINTS if joint != " and " or " and " not in clause + text.rpartition(". ")[2]]
+    for before, clause in zip(clauses, clauses[1:], strict=False):
+        together = before in TURN_PHRASES or " and " in clause + text.rpartition(". ")[2]
+        joints = [joint for joint in JOINTS if not (together and joint == " and ")]
         joint = joints[rng.integers(len(joints))]
         text += joint + (_capital(clause) if joint == ". " else clause)
     return text + "."

@@ -59,7 +59,7 @@ def read_json(path):
 def read_records(path, fields):
     """The records of a JSON file, each with the named fields.
 
-    fields  dict name -> type (or tuple of types) that every record must have
+    fields  dict name -> type, or tuple of types, that every record must have; [str] stands for one or more str
     -> list of dict; ValueError that names file and record where one is damaged
     """
     records = read_json(path)
@@ -73,10 +73,11 @@ def read_records(path, fields):
             if name not in record:
                 raise ValueError(f"{where}: the field '{name}' is missing, found {', '.join(record) or 'none'}. {RESTORE}")
             value = record[name]
-            if not isinstance(value, kind):
+            if kind == [str]:
+                if not (isinstance(value, list) and value and all(isinstance(text, str) for text in value)):
+                    raise ValueError(f"{where}: the field '{name}' should be a list of one or more strings. {RESTORE}")
+            elif not isinstance(value, kind):
                 raise ValueError(f"{where}: the field '{name}' cannot be a {type(value).__name__}. {RESTORE}")
-            if name.endswith("path") and not (value and all(isinstance(viewpoint, str) for viewpoint in value)):
-                raise ValueError(f"{where}: the field '{name}' should list at least one viewpoint id. {RESTORE}")
     return records
 
 

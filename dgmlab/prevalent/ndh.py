@@ -51,7 +51,7 @@ def load_ndh(split, supervision="mixed", history="all", folder=None):
     _check(supervision=(supervision, SUPERVISION), history=(history, HISTORY))
     path = task_file("NDH", split, {name: f"{name}.json" for name in ("val_seen", "val_unseen")}, folder)
     fields = {"inst_idx": (int, str), "scan": str, "target": str, "start_pano": dict, "dialog_history": list,
-              "planner_path": list, "player_path": list, "end_panos": list}
+              "planner_path": [str], "player_path": [str], "end_panos": [str]}
     episodes = []
     for number, record in enumerate(read_records(path, fields)):
         try:

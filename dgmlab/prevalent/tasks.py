@@ -26,7 +26,7 @@ def load_r2r(split, folder=None):
     -> list of Episode; instr_id is path id, '_', number of the instruction; about: path_id, and distance in metres where known
     """
     path = task_file("R2R", split, {name: f"R2R_{name}.json" for name in SPLITS}, folder)
-    records = read_records(path, {"scan": str, "path_id": (int, str), "path": list, "heading": NUMBER, "instructions": list})
+    records = read_records(path, {"scan": str, "path_id": (int, str), "path": [str], "heading": NUMBER, "instructions": [str]})
     episodes = []
     for record in records:
         about = {"path_id": record["path_id"], "distance": record.get("distance")}
@@ -46,7 +46,7 @@ def load_reverie(split, folder=None):
     -> list of Episode; about: path_id (of REVERIE, not of R2R) and object_id where known
     """
     path = task_file("REVERIE", split, {name: f"REVERIE_{name}.json" for name in SPLITS}, folder)
-    records = read_records(path, {"id": str, "scan": str, "path": list, "heading": NUMBER, "instructions": list})
+    records = read_records(path, {"id": str, "scan": str, "path": [str], "heading": NUMBER, "instructions": [str]})
     sights = _sights(path.with_name("objects_by_viewpoint.json.gz")) if split != "test" else {}
     episodes = []
     for record in records:
