@@ -8,10 +8,12 @@ A table holds one file a line: path below the corpus folder, source, sha256 of t
     other      an address of its own
 The addresses name a commit. The file contents of these commits were compared with the sha256 given here, but the addresses
 themselves were not fetched when this was written; a file that has changed since is refused by its checksum.
-The sums of CIFAR's archives are those that Keras checks. Navigation data join with the systems that read them.
+The sums of CIFAR's archives are those that Keras checks. The tables of navigation data are in catalogue_navigation.
 """
 
 from typing import NamedTuple
+
+from dgmlab.data.catalogue_navigation import MATTERPORT
 
 RAW = "https://raw.githubusercontent.com"
 KRIZ = "https://www.cs.toronto.edu/~kriz"
@@ -46,6 +48,14 @@ def read_table(table, base):
         url = {"=": f"{base}/{path}", "=latin1": f"{base}/{path}", "=.gz": f"{base}/{path}.gz", "-": None}.get(source, source)
         files.append(File(path, url, sha256, {"=.gz": "gunzip", "=latin1": "latin1"}.get(source, "")))
     return tuple(files)
+
+
+def read_folders(folders):
+    """Folders as in catalogue_navigation: (folder, that of the source, lines of name and sha256, ending). -> tuple of File"""
+    rows = [(folder, source, *line.split(), ending) for folder, source, table, ending in folders
+            for line in table.strip().splitlines()]
+    return tuple(File(f"{folder}/{name}{ending}", f"{RAW}/{source}/{name}{ending}" if source else None, sha256)
+                 for folder, source, name, sha256, ending in rows)
 
 
 PTB = """
@@ -324,6 +334,14 @@ DATASETS = {
             "classifiers", CLASSIFIERS, "", "BSD-2-Clause", "He et al. 2016, Deep Residual Learning; trained by Y. Idelbayev",
             "ResNet-20 and -56 of CIFAR-10 for fd_resnet20 and fd_resnet56: the weights of pretrained_models/ in "
             "akamaster/pytorch_resnet_cifar10@d5489e8 as safetensors, keys without `module.`.",
+        ),
+        Dataset(
+            "matterport", read_folders(MATTERPORT), "Matterport3D terms of use: academic, non-commercial, link to the terms",
+            "Chang et al. 2017, Matterport3D; Anderson et al. 2018 (R2R); Thomason et al. 2019 (CVDN); "
+            "Qi et al. 2020 (REVERIE); Nguyen and Daume 2019 (HANNA); Hong et al. 2020 (FGR2R)",
+            "90 navigation graphs and the tasks on them; no pictures. To be put in by hand, packed from many files: "
+            "REVERIE/objects_by_viewpoint.json.gz and regions/room_label_by_panorama.json, which only the features 'semantic' "
+            "read. Picture features (ResNet TSV, HDF5) are not registered: open them by their path.",
         ),
     )
 }
