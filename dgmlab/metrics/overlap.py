@@ -34,9 +34,14 @@ def bleu(candidates, references, n=MAX_ORDER, smooth=False):
                 allowed |= _ngrams(other, order + 1)
             matches[order] += (found & allowed).total()
             totals[order] += found.total()
+    return _score(matches, totals, length, wanted, smooth)
+
+
+def _score(matches, totals, length, wanted, smooth):
+    """BLEU of counts by order (n,) and of the lengths of candidates and references."""
     if smooth:
-        matches[1:] += 1
-        totals[1:] += 1
+        above = np.arange(len(matches)) > 0
+        matches, totals = matches + above, totals + above
     if not matches.all():
         return 0.0
     return float(np.exp(np.log(matches / totals).mean() + min(0.0, 1 - wanted / length)))
@@ -66,19 +71,33 @@ def cider(candidates, references, corpus=None):
     return float(10 * scores.mean())
 
 
-def self_bleu(sentences, n=MAX_ORDER, limit=500, generator=None):
+def self_bleu(sentences, n=MAX_ORDER):
     """Mean BLEU of each sentence with all the others as its references: 1 where all are alike (Zhu et al. 2018), smoothed.
 
-    limit      at most so many sentences, as the time grows with the square; drawn by `generator` (numpy), else the first
+    sentences  2 or more; the time grows with their words, not with the square of their number
     -> float in [0, 1]
     """
     if len(sentences) < 2:
         raise ValueError(f"self-BLEU compares two sentences or more, found {len(sentences)}.")
-    if len(sentences) > limit:
-        chosen = range(limit) if generator is None else generator.choice(len(sentences), limit, replace=False)
-        sentences = [sentences[i] for i in chosen]
-    return float(np.mean([bleu([sentence], [[*sentences[:i], *sentences[i + 1:]]], n, smooth=True)
-                          for i, sentence in enumerate(sentences)]))
+    texts = [_tokens(sentence) for sentence in sentences]
+    lengths = np.array([len(text) for text in texts])
+    matches, totals = np.zeros((len(texts), n)), np.zeros((len(texts), n))
+    for order in range(n):
+        most, second = Counter(), Counter()  # the most uses of an n-gram in one sentence, and in another one besides
+        grams = [_ngrams(text, order + 1) for text in texts]
+        for found in grams:
+            second |= found & most
+            most |= found
+        for i, found in enumerate(grams):  # who has the most is compared with the others' most, which is the second
+            allowed = ((uses, second[gram] if uses == most[gram] else most[gram]) for gram, uses in found.items())
+            matches[i, order] = sum(map(min, allowed))
+            totals[i, order] = found.total()
+    scores = []
+    for i, length in enumerate(lengths):
+        others = np.delete(lengths, i)
+        nearest = others[np.lexsort((others, np.abs(others - length)))[0]]
+        scores.append(_score(matches[i], totals[i], length, nearest, smooth=True))
+    return float(np.mean(scores))
 
 
 def distinct_ngrams(sentences, n=2):

@@ -63,7 +63,7 @@ def test_bleu_agrees_with_its_definition_on_random_sentences(seed):
 
 
 def test_cider_of_perfect_sentences_is_ten_and_of_strangers_zero():
-    references = [["walk to the bed and stop", "go to the big bed"], ["turn left at the red door", "left at this red door please"]]
+    references = [["walk to the bed and stop", "go to the big bed"], ["turn left at the red door", "left at the red door now"]]
     assert cider(["x y z w v", "q r s t u"], references) == 0
     alone = [[texts[0]] for texts in references]
     assert cider([texts[0] for texts in references], alone) == pytest.approx(10)
@@ -109,9 +109,9 @@ def test_diversity_by_hand():
     assert math.isnan(distinct_ngrams(["a"], 2))
     assert self_bleu(["walk to the bed"] * 3) == pytest.approx(1)
     assert self_bleu(["a b c d", "e f g h", "i j k l"]) == 0
-    some, rng = drawn(40, 3, low=4), np.random.default_rng(0)
-    assert self_bleu(some, limit=10) == self_bleu(some[:10])
-    assert self_bleu(some, limit=10, generator=rng) != self_bleu(some[:10])
+    some = drawn(40, 3)
+    each = [bleu([text], [some[:i] + some[i + 1:]], smooth=True) for i, text in enumerate(some)]
+    assert self_bleu(some) == pytest.approx(np.mean(each), abs=1e-12)
 
 
 def test_lists_of_tokens_and_strings_are_alike():
