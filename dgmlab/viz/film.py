@@ -21,11 +21,13 @@ SECONDS, LAST = 1.6, 3.5  # that a step is shown, and the last one
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
-body {{ font: 15px/1.5 "DejaVu Sans", Verdana, sans-serif; color: {ink}; margin: 24px auto; max-width: {width}px; padding: 0 12px }}
+body {{ font: 15px/1.5 "DejaVu Sans", Verdana, sans-serif; color: {ink}; background: white; margin: 24px auto;
+        max-width: {width}px; padding: 0 12px }}
 img {{ width: 100%; height: auto; display: block }}
 nav {{ display: flex; gap: 8px; align-items: center; margin: 10px 0 }}
 input {{ flex: 1 }}
-button {{ font: inherit; min-width: 44px; padding: 3px 10px; border: 1px solid {faint}; border-radius: 5px; background: {tint} }}
+button {{ font: inherit; color: {ink}; background: {tint}; border: 1px solid {faint}; border-radius: 5px; min-width: 44px;
+          padding: 3px 10px }}
 </style></head><body>
 <h1 style="font-size: 19px">{title}</h1>
 <nav><button id="back" aria-label="step back">&#9664;&#xFE0E;</button><button id="play">Play</button>

@@ -123,7 +123,8 @@ class Labels:
         """Write what was asked for, on the free side of each mark."""
         for text, x, y, colour in self.waiting:
             half = text_width(text, 7.5, "bold") / 2 + 9
-            sides = ((0, 12), (0, -12), (half, 0), (-half, 0), (half, 9), (-half, 9), (half, -9), (-half, -9), (0, 20), (0, -20))
+            corners = [(dx, dy) for dy in (9, -9) for dx in (half, -half)]
+            sides = ((0, 12), (0, -12), (half, 0), (-half, 0), *corners, (0, 20), (0, -20))
             self.place(text, [(x, y, dx, dy) for dx, dy in sides], 7.5, color=colour, weight="bold")
 
     def place(self, text, places, size, **look):
@@ -135,8 +136,9 @@ class Labels:
             inside = box[0] > self.frame[0] and box[1] > self.frame[1] and box[2] < self.frame[2] and box[3] < self.frame[3]
             if inside and not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in self.boxes):
                 self.boxes.append(box)
+                halo = withStroke(linewidth=2.2, foreground="white", alpha=0.85)
                 self.ax.text(px / self.scale, py / self.scale, text, fontsize=size, ha="center", va="center", zorder=9,
-                             parse_math=False, path_effects=[withStroke(linewidth=2.2, foreground="white", alpha=0.85)], **look)
+                             parse_math=False, path_effects=[halo], **look)
                 return
 
 
@@ -188,8 +190,8 @@ def _draw_ground(ax, house, on):
     sheet = np.ones((len(gap), 4))
     sheet[found, :3] = tints[owner[nearest[found]]]
     sheet[:, 3] = np.where(found, np.clip((REACH - gap) / step / 2, 0, 1), 0)  # a soft edge
-    ax.imshow(sheet.reshape(len(y), len(x), 4), origin="lower", extent=(left, left + len(x) * step, bottom, bottom + len(y) * step),
-              interpolation="bilinear", aspect="auto", zorder=0)
+    extent = (left, left + len(x) * step, bottom, bottom + len(y) * step)
+    ax.imshow(sheet.reshape(len(y), len(x), 4), origin="lower", extent=extent, interpolation="bilinear", aspect="auto", zorder=0)
     ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
@@ -252,7 +254,8 @@ def _draw_goals(ax, house, on, scene, taken):
         ax.scatter(*house.position[near, :2].T, s=26, facecolor="none", edgecolor=style.GREEN, linewidth=1.3, zorder=4)
         if on[goal]:
             x, y = house.position[goal, :2]
-            ax.add_patch(Circle((x, y), SUCCESS, fill=False, edgecolor=style.GREEN, linewidth=1.0, linestyle=(0, (4, 3)), zorder=2))
+            ax.add_patch(Circle((x, y), SUCCESS, fill=False, edgecolor=style.GREEN, linewidth=1.0, linestyle=(0, (4, 3)),
+                                zorder=2))
             ax.scatter(x, y, s=150, marker="*", color=style.GREEN, edgecolor="white", linewidth=0.9, zorder=7)
             taken.block(x, y, 7)
             taken.beside("goal", x, y, style.GREEN)
@@ -285,7 +288,7 @@ def _draw_paths(ax, house, on, scene, taken, scale):
 
 
 def badge_places(house, on, scene, scale, least=15.0):
-    """Where the numbers of the candidates go: on the panoramas, pushed apart where they would cover another, the agent or a goal.
+    """Where the numbers of the candidates go: on the panoramas, pushed off each other, the agent and the goals.
 
     on (N,) bool: panoramas of the floor; scale in points a metre; least: points between two badges
     -> {number: (x, y) metres}
@@ -320,10 +323,10 @@ def _draw_agent(ax, house, on, scene, taken, scale):
         taken.block(bx, by, 6.5)
     if on[scene.here]:
         if scene.heading is not None:
-            middle = 90 - math.degrees(scene.heading)
-            ax.add_patch(Wedge((x, y), 30 / scale, middle - VIEW / 2, middle + VIEW / 2, color=AGENT, alpha=0.3, linewidth=0,
-                               zorder=4))
-        if not scene.ended or scene.here not in (path[-1] for path in scene.paths.values()):  # else the mark of the end is there
+            middle = 90 - math.degrees(scene.heading)  # matplotlib's angles begin at x and run the other way
+            ax.add_patch(Wedge((x, y), min(30 / scale, 1.7), middle - VIEW / 2, middle + VIEW / 2, color=AGENT, alpha=0.3,
+                               linewidth=0, zorder=4))
+        if not scene.ended:  # then the mark of the end is there
             ax.scatter(x, y, s=74, color=AGENT, edgecolor="white", linewidth=1.4, zorder=7)
         taken.block(x, y, 6)
 

@@ -135,7 +135,7 @@ def window(house, floors, scene=None, indices=None):
 
 
 def fitted(box, width, height, scale):
-    """A window around the same middle that fills axes of width x height points at this scale -> (left, bottom, width, height)"""
+    """A window with the same middle that fills axes of width x height points -> (left, bottom, width, height) in metres"""
     left, bottom, wide, high = box
     return left - (width / scale - wide) / 2, bottom - (height / scale - high) / 2, width / scale, height / scale
 
@@ -147,7 +147,7 @@ def frame(ax):
 
 
 def pack(sizes, width, head, tallest=TALLEST):
-    """Panels (width, height in metres) in rows at the largest common scale -> (points a metre, [(x, y) points], width, height)"""
+    """Panels (width, height in metres) in rows, as large as fits -> (points a metre, [(x, y) points], width, height)"""
     for scale in np.geomspace(CLOSEST, 0.5, 120):
         places, x, y, row, widest = [], 0.0, 0.0, 0.0, 0.0
         for wide, high in sizes:

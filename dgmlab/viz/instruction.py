@@ -36,8 +36,9 @@ def draw_instruction(ax, words, attention, left, top, width, size=10.5):
         for index, text, x in line:
             share = 0.0 if attention is None else float(attention[index]) / most
             if share > 0.02:
+                shade = mpl.colormaps[SHADE](0.66 * share)
                 ax.add_patch(FancyBboxPatch((left + x, y - 0.52 * size), text_width(text, size), 1.04 * size, linewidth=0,
-                                            boxstyle="round,pad=1.6,rounding_size=2.5", facecolor=mpl.colormaps[SHADE](0.66 * share)))
+                                            boxstyle="round,pad=1.6,rounding_size=2.5", facecolor=shade))
             dark = "white" if share > 0.85 else style.FAINT if text in SPECIAL else style.INK
             ax.text(left + x, y, text, fontsize=size, va="center_baseline", color=dark, parse_math=False)
     return instruction_height(words, width, size)
@@ -88,7 +89,7 @@ def plot_attention(words, attention, title="", width=9.6):
     figure, ax = style.canvas(width, 1.35 + 0.2 * len(weights))
     drawn = ax.imshow(weights, cmap=SHADE, aspect="auto", vmin=0)
     size = float(np.clip(72 * (width - 1.4) / len(words) * 0.8, 4, 8.5))
-    ax.set_xticks(range(len(words)), [str(word) for word in words], rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
+    ax.set_xticks(range(len(words)), list(words), rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
     ax.set_yticks(range(len(weights)), [str(step) for step in range(1, len(weights) + 1)])
     ax.set_ylabel("step")
     ax.grid(False)

@@ -1,9 +1,9 @@
-"""One step of a navigation episode in pictures: action scores, and all of it together with instruction, map and panorama.
+"""Navigation episodes in pictures: the scores of a step, all of a step in one picture, the routes of many episodes.
 
-A trajectory is known by its looks (one entry a step unless said otherwise): path (viewpoint ids, the start first, one more than
-moves), views (agent's view index 0..35), actions (0 stops, i goes to the i-th candidate), and, where the agent has them, scores
-((K + 1,) probabilities), candidates (ids they belong to), words (of the instruction), word_attention (T,), view_attention (36,).
-An episode by path (the reference, ids), goals (ids, () where hidden), instruction, instr_id. A house: see `floor`.
+A trajectory is known by its looks: path (viewpoint ids, the start first), words (of the instruction), and with one entry a step
+views (where the agent looks, 0..35), actions (0 stops, i goes to the i-th candidate), scores ((K + 1,) probabilities),
+candidates (the ids that scores[1:] belong to), word_attention (T,) and view_attention (36,); the last four may be []. An
+episode has path (the reference, ids), goals (ids, () where hidden), instruction and instr_id. A house: see `floor`.
 """
 
 import math
@@ -13,12 +13,13 @@ import numpy as np
 
 from dgmlab.metrics.navigation import path_scores
 from dgmlab.viz import style
-from dgmlab.viz.floor import AGENT, SUCCESS, Scene, badge_places, draw_floor, room_of
+from dgmlab.viz.floor import AGENT, REFERENCE, SUCCESS, Scene, badge_places, draw_floor, room_of
 from dgmlab.viz.house_map import CLOSEST, collect_options, fitted, floors_of, frame, legend_items, window
 from dgmlab.viz.instruction import draw_instruction, instruction_height
-from dgmlab.viz.panorama import badge_columns, bearing, collect_strip, draw_strip, lanes_needed, strip_height
+from dgmlab.viz.panorama import badge_columns, bearing, collect_strip, draw_strip, fitting, lanes_needed, strip_height
 from dgmlab.viz.words import text_sheet
 
+STEEP = math.radians(15)  # a way that is steeper leads up or down: by a view of another level
 WIDTH, MAP, SIDE, MARGIN = 756, 292, 236, 8  # points: a picture of a step, the height of its map, the width of its scores
 
 
@@ -94,27 +95,28 @@ def option_name(option, heading=None):
     if option.number == 0:
         return "stop"
     parts = [option.room, f"{option.distance:.1f} m", *([] if heading is None else [bearing(option.heading - heading)])]
+    if abs(option.elevation) > STEEP:
+        parts.append("up" if option.elevation > 0 else "down")
     return f"{option.number}  " + ", ".join(part for part in parts if part)
 
 
-def draw_options(ax, options, chosen, best, heading):
-    """Actions as horizontal bars of their probabilities, on axes of their own."""
-    n = len(options)
-    shares = [option.score or 0.0 for option in options]
-    colours = [AGENT if option.number == chosen else style.SKY for option in options]
-    ax.barh(range(n), shares, height=0.36, color=colours, zorder=2)
-    for y, option in enumerate(options):
-        taken = option.number == chosen
-        ax.text(0.012, y - 0.32, option_name(option, heading), fontsize=8, va="bottom", parse_math=False,
-                fontweight="bold" if taken else "normal", color=AGENT if taken else style.INK)
-        if option.score is not None:
-            ax.text(shares[y] + 0.015, y, f"{shares[y]:.0%}", fontsize=8, va="center", color=AGENT if taken else style.FAINT)
-        notes = [*(["taken"] if taken else []), *(["shortest way"] if option.number == best else [])]
-        if notes:
-            ax.text(1.16, y - 0.32, " · ".join(notes), fontsize=7.5, va="bottom", ha="right",
-                    color=AGENT if taken and option.number != best else style.GREEN)
-    style.blank(ax).set(xlim=(0, 1.16), ylim=(max(n, 5) - 0.45, -0.85))
-    ax.axvline(0, color="#9AA5B1", linewidth=0.8)
+def draw_options(ax, moment):
+    """The actions of a step in words, with their probabilities as bars where there are any, on axes of their own."""
+    scored = moment.options[0].score is not None
+    for y, option in enumerate(moment.options):
+        taken, share = option.number == moment.chosen, option.score or 0.0
+        colour = AGENT if taken else style.INK
+        ax.barh(y, share, height=0.36, color=AGENT if taken else style.SKY, zorder=2)
+        ax.text(0.012, y - 0.32, option_name(option, moment.heading), fontsize=8, va="bottom", parse_math=False, color=colour,
+                fontweight="bold" if taken else "normal")
+        if scored:
+            ax.text(share + 0.015, y, f"{share:.0%}", fontsize=8, va="center", color=AGENT if taken else style.FAINT)
+        notes = [*(["taken"] if taken else []), *(["shortest way"] if option.number == moment.best else [])]
+        ax.text(1.16, y - 0.32, " · ".join(notes), fontsize=7.5, va="bottom", ha="right",
+                color=style.GREEN if option.number == moment.best else AGENT)
+    style.blank(ax).set(xlim=(0, 1.16), ylim=(max(len(moment.options), 6 if scored else 11) - 0.45, -0.85))
+    if scored:
+        ax.axvline(0, color="#9AA5B1", linewidth=0.8)
 
 
 @style.styled
@@ -124,7 +126,7 @@ def plot_actions(moment, title="", width=4.6):
     moment  of `collect_moment`
     """
     figure, ax = style.canvas(width, 0.55 + 0.36 * max(len(moment.options), 5))
-    draw_options(ax, moment.options, moment.chosen, moment.best, moment.heading)
+    draw_options(ax, moment)
     ax.set_title(title or f"step {moment.step + 1} of {moment.n_steps}: what to do")
     return style.finish(figure, moment)
 
@@ -148,12 +150,13 @@ def outcome(trajectory, house, episode):
 
 
 @style.styled
-def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=True):
+def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=True, running=False):
     """One step of an episode: instruction, map, action scores and panorama in one picture, of one size for all of its steps.
 
     step     0 the first; -1 the last, with what became of it
     reveal   whether the reference, the goal and the distance to it are shown
     zoom     whether the map shows what lies around the paths, or whole floors
+    running  whether the episode goes on after its last step
     -> Figure; `numbers` holds the step, and `spots`: {number of a candidate: [(x, y) of its badges]}, shares of the picture's
        width and height from the top left
     """
@@ -161,8 +164,8 @@ def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=Tru
     walked = [house.index(viewpoint) for viewpoint in trajectory.path]
     reference = reference_of(house, episode) if reveal else []
     goals = tuple(house.index(goal) for goal in episode.goals) if reveal and episode is not None else ()
-    ended = moment.step == moment.n_steps - 1 and not moment.chosen  # stopped, or left where the steps ran out
-    paths = ({"reference": reference} if reference else {}) | {"agent": walked[:moment.step + 1]}
+    ended = not running and moment.step == moment.n_steps - 1 and not moment.chosen  # stopped, or left when the steps ran out
+    paths = ({REFERENCE: reference} if reference else {}) | {"agent": walked[:moment.step + 1]}
     scene = Scene(paths, moment.here, moment.heading, moment.options, moment.chosen, goals, ended)
     words = moment.words or tuple(episode.instruction.split() if episode is not None else ())
     size, inner = 10.5 if len(words) <= 60 else 8.5, WIDTH - 2 * MARGIN
@@ -170,7 +173,7 @@ def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=Tru
     strip_top, lanes = map_top + MAP + 12, lanes_needed(house, set(walked))
     height = strip_top + strip_height(lanes) + 2
     figure, ax = text_sheet(WIDTH, height)
-    ax.text(MARGIN, 14, headline(moment, ended), fontsize=11.5, fontweight="bold", va="center", parse_math=False)
+    ax.text(MARGIN, 14, headline(moment, ended, running), fontsize=11.5, fontweight="bold", va="center", parse_math=False)
     note, colour = verdict(outcome(trajectory, house, episode)) if ended and reveal else ("", style.FAINT)
     ax.text(WIDTH - MARGIN, 14, note or f"{trajectory.instr_id}  ·  {house.scan}", fontsize=9.5, ha="right", va="center",
             parse_math=False, color=colour, fontweight="bold" if note else "normal")
@@ -186,9 +189,9 @@ def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=Tru
     return style.finish(figure, {"moment": moment, "ended": ended, "spots": spots})
 
 
-def headline(moment, ended):
+def headline(moment, ended, running=False):
     """Where the agent is, in words."""
-    parts = [f"step {moment.step + 1} of {moment.n_steps}", moment.room]
+    parts = [f"step {moment.step + 1}" + ("" if running else f" of {moment.n_steps}"), moment.room]
     if moment.to_goal is not None:
         parts.append(f"{moment.to_goal:.1f} m to the goal")
     if ended:
@@ -246,6 +249,41 @@ def _draw_side(figure, moment, scene, top, height):
     legend = 13.5 * len(items)
     left = WIDTH - MARGIN - SIDE
     ax = figure.add_axes((left / WIDTH, 1 - (top + MAP - legend - 6) / height, SIDE / WIDTH, (MAP - legend - 6) / height))
-    draw_options(ax, moment.options, moment.chosen, moment.best, moment.heading)
+    draw_options(ax, moment)
     figure.legend(handles=items, loc="lower left", bbox_to_anchor=(left / WIDTH, 1 - (top + MAP) / height), borderaxespad=0,
                   fontsize=7.5, labelspacing=0.45)
+
+
+@style.styled
+def plot_routes(cases, columns=3, width=10.5, title=""):
+    """Many episodes at a glance, the agent's path against the reference: a gallery of failures, say.
+
+    cases  list of (trajectory, house, episode, caption); each map shows the floor most of its two paths is on
+    -> Figure
+    """
+    if not cases:
+        raise ValueError("at least one episode was expected, found none.")
+    rows = math.ceil(len(cases) / columns)
+    cell, head, top = (72 * width - 10 * (columns - 1)) / columns, 30, 26 if title else 4
+    tall = 0.72 * cell
+    height = top + rows * (tall + head) + 22
+    figure, ax = text_sheet(72 * width, height)
+    ax.text(2, 12, title, fontsize=11.5, fontweight="bold", va="center", parse_math=False)
+    numbers = []
+    for i, (trajectory, house, episode, caption) in enumerate(cases):
+        walked, reference = [house.index(viewpoint) for viewpoint in trajectory.path], reference_of(house, episode)
+        goals = tuple(house.index(goal) for goal in episode.goals)
+        scene = Scene({REFERENCE: reference, "agent": walked}, walked[-1], goals=goals, ended=True)
+        floor = int(np.bincount(house.floor[[*walked, *reference]]).argmax())
+        box = _map_window(house, floor, scene, [*walked, *reference])
+        scale = min(cell / box[2], tall / box[3], CLOSEST)
+        left, y = i % columns * (cell + 10), top + i // columns * (tall + head) + head
+        panel = figure.add_axes((left / (72 * width), 1 - (y + tall) / height, cell / (72 * width), tall / height))
+        draw_floor(panel, house, floor, scene, fitted(box, cell, tall, scale), scale)
+        frame(panel)
+        note, colour = verdict(outcome(trajectory, house, episode))
+        ax.text(left + 1, y - 18, fitting(caption, cell - 4, 8), fontsize=8, va="center", parse_math=False)
+        ax.text(left + 1, y - 7, note, fontsize=8, va="center", color=colour, fontweight="bold")
+        numbers.append({"instr_id": trajectory.instr_id, "scan": house.scan, "verdict": note, "path": list(trajectory.path)})
+    figure.legend(handles=legend_items(scene._replace(here=None)), loc="lower center", ncols=3, borderaxespad=0.2)
+    return style.finish(figure, {"episodes": numbers})

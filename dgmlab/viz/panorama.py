@@ -1,8 +1,8 @@
 """What an agent sees and where it may go: the 36 views of a panorama as one strip around its heading.
 
-Views are 12 headings, 30 degrees apart, on 3 levels; index = level * 12 + heading, level 0 looks down, 2 up, heading 0 is +y and
-1 is 30 degrees to the right of it (Matterport3DSimulator; the views of R2R's feature files). A view is 60 degrees wide, so what
-stands in one is mostly in its neighbours as well.
+Views are 12 headings, 30 degrees apart, on 3 levels: index = level * 12 + heading, level 0 looks down, 2 up, heading 0 is +y,
+1 is 30 degrees to the right of it (Matterport3DSimulator; the views of R2R's feature files). A view is 60 degrees wide, so
+what stands in one is mostly in its neighbours as well.
 """
 
 import math
@@ -119,8 +119,8 @@ def plot_panorama(house, here, heading=0.0, candidates=True, scores=None, chosen
     top = 24
     figure, ax = text_sheet(72 * width, top + strip_height(strip.lanes))
     room = room_of(house, here)
-    ax.text(4, 12, title or "what is seen" + (f" from the {room}" if room else ""), fontsize=11, fontweight="bold", va="center",
-            parse_math=False)
+    title = title or "what is seen" + (f" from the {room}" if room else "")
+    ax.text(4, 12, title, fontsize=11, fontweight="bold", va="center", parse_math=False)
     draw_strip(ax, strip, 0, top, 72 * width)
     return style.finish(figure, {"scan": house.scan, "viewpoint": house.viewpoints[here], "room": room, "strip": strip})
 
@@ -170,11 +170,10 @@ def draw_strip(ax, strip, left, top, width):
         _draw_band(ax, band, x0, cell, tops)
     for level, name in enumerate(LEVELS):
         height = LANE * strip.lanes[level]
-        ax.text(x0 - 5, tops[level] + height / 2 - (4 if strip.hidden[level] else 0), name, fontsize=7.5, ha="right", va="center",
-                color=style.FAINT)
+        look, middle = {"ha": "right", "va": "center", "color": style.FAINT}, tops[level] + height / 2
+        ax.text(x0 - 5, middle - (4 if strip.hidden[level] else 0), name, fontsize=7.5, **look)
         if strip.hidden[level]:
-            ax.text(x0 - 5, tops[level] + height / 2 + 6, f"+{strip.hidden[level]} more", fontsize=6, ha="right", va="center",
-                    color=style.FAINT)
+            ax.text(x0 - 5, middle + 6, f"+{strip.hidden[level]} more", fontsize=6, **look)
     for column in range(HEADINGS):
         name = bearing(math.radians(30 * (column - 5)))
         ax.text(x0 + (column + 0.5) * cell, y + FOOT / 2 + 1, name, fontsize=7.5, ha="center", va="center",
@@ -218,8 +217,8 @@ def _draw_band(ax, band, x0, cell, tops):
     colour = style.colour(zlib.crc32(band.name.encode()) % len(style.PALETTE))
     ax.add_patch(FancyBboxPatch((x + 1.5, y + 1.5), width - 3, LANE - 5.4, boxstyle="round,pad=1.5,rounding_size=2.4",
                                 facecolor=blend(0.22, colour), edgecolor=blend(0.55, colour), linewidth=0.5, zorder=3))
-    ax.text(x + width / 2, y + LANE / 2 - 1.2, fitting(band.name.replace("#", " "), width - 4, NAME), fontsize=NAME, ha="center",
-            va="center_baseline", zorder=4, parse_math=False)
+    name = fitting(band.name.replace("#", " "), width - 4, NAME)  # REVERIE writes coffee#table
+    ax.text(x + width / 2, y + LANE / 2 - 1.2, name, fontsize=NAME, ha="center", va="center_baseline", zorder=4, parse_math=False)
 
 
 def fitting(text, width, size):
