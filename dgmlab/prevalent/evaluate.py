@@ -101,10 +101,9 @@ def _scores(trajectory, episode, houses, threshold, inclusive, standing):
     house = houses.houses[episode.scan]
     path, reference, goals = ([house.index(viewpoint) for viewpoint in ids]
                               for ids in (trajectory.path, episode.path, episode.goals))
-    scores = path_scores(house.distance, path, reference, goals, threshold, inclusive, standing)
-    if not math.isfinite(scores.nav_error):
+    if not np.isfinite(house.distance[path[0], goals]).any():
         raise ValueError(f"episode '{episode.instr_id}': no path leads from {episode.path[0]} to a goal. Leave it out.")
-    return scores
+    return path_scores(house.distance, path, reference, goals, threshold, inclusive, standing)
 
 
 def _path_problem(path, episode, houses):

@@ -15,6 +15,7 @@ val_seen and of 8.36 / 7.99 / 9.58 m on val_unseen: computed from the files, and
 """
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -99,7 +100,7 @@ def read_targets(path=None):
     path  of the table; by default matterport/regions/house_target_tuple.json below `data_home()`
     -> dict scan -> list of Target (1,629 in 83 houses); the goals are the panoramas of the object's region
     """
-    path = path or data_home() / "matterport" / "regions" / "house_target_tuple.json"
+    path = Path(path or data_home() / "matterport" / "regions" / "house_target_tuple.json")
     if not path.is_file():
         raise FileNotFoundError(f"the table of targets was expected at {path}, found nothing there. Set DGMLAB_DATA to the "
                                 "folder that holds matterport/, or leave `targets` out: objects then come from the houses.")
@@ -113,14 +114,14 @@ def targets_of(house):
 
     -> list of Target; the goals are the panoramas of that room that see the object
     """
-    places = {}
+    places, rooms = {}, house.rooms or ("",) * len(house)
     for here, sightings in enumerate(house.objects):
         for name, _ in sightings:
             places.setdefault(name, []).append(here)
     targets = []
     for name, seen_from in places.items():
-        inside = [here for here in seen_from if house.rooms[here] not in ("", "hallway", "stairs") and house.included[here]]
-        if inside and len({house.rooms[here] for here in inside}) == 1 and not name.endswith("door"):
+        inside = [here for here in seen_from if rooms[here] not in ("", "hallway", "stairs") and house.included[here]]
+        if inside and len({rooms[here] for here in inside}) == 1 and not name.endswith("door"):
             targets.append(Target(name, tuple(house.viewpoints[here] for here in inside)))
     return targets
 
