@@ -7,6 +7,11 @@
     images      grids of pictures, training histories, walks, heat maps, translations
     scores      a score with its interval over steps, of one run or of several seeds
     plane       points of the toy lab, side by side
+    house_map   a house from above with its floors, paths, an agent and its candidates; `floor` draws one floor
+    panorama    what an agent sees: 36 views as a strip
+    instruction words with the attention they get
+    navigation  one step of an episode in one picture, routes of many episodes
+    film        an episode as a GIF, or as a page that plays by itself
     timeline    the article's first figure, the three families
     table       `table(rows, columns)` for notebooks, logs and READMEs
     words       sentences with the changed words marked
@@ -22,8 +27,13 @@ from dgmlab.viz.curves import (
     plot_training,
 )
 from dgmlab.viz.dictionary import plot_centroids, plot_code_life, plot_dictionary_2d, plot_divergence, plot_patches, plot_usage
+from dgmlab.viz.film import save_gif, save_page
+from dgmlab.viz.house_map import plot_house
 from dgmlab.viz.images import plot_grid, plot_heat_maps, plot_history, plot_translation, plot_walk
+from dgmlab.viz.instruction import plot_attention, plot_instruction
 from dgmlab.viz.latent import plot_analogy, plot_latent_grid, plot_map, plot_path, plot_tsne, tsne
+from dgmlab.viz.navigation import collect_moment, plot_actions, plot_episode, plot_routes
+from dgmlab.viz.panorama import plot_panorama
 from dgmlab.viz.plane import plot_points
 from dgmlab.viz.scores import plot_scores
 from dgmlab.viz.style import apply, save_figure
@@ -31,9 +41,10 @@ from dgmlab.viz.table import table
 from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
 
 __all__ = [
-    "FAMILIES", "GAN_PANELS", "MODELS", "apply", "families_table", "models_table", "plot_analogy", "plot_beta_schedule",
-    "plot_centroids", "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_grid",
-    "plot_heat_maps", "plot_history", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_patches",
-    "plot_path", "plot_points", "plot_rate_distortion", "plot_scores", "plot_timeline", "plot_training", "plot_translation",
-    "plot_tsne", "plot_usage", "plot_walk", "save_figure", "table", "tsne",
+    "FAMILIES", "GAN_PANELS", "MODELS", "apply", "collect_moment", "families_table", "models_table", "plot_actions",
+    "plot_analogy", "plot_attention", "plot_beta_schedule", "plot_centroids", "plot_code_life", "plot_comparison",
+    "plot_dictionary_2d", "plot_divergence", "plot_episode", "plot_grid", "plot_heat_maps", "plot_history", "plot_house",
+    "plot_instruction", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_panorama", "plot_patches",
+    "plot_path", "plot_points", "plot_rate_distortion", "plot_routes", "plot_scores", "plot_timeline", "plot_training",
+    "plot_translation", "plot_tsne", "plot_usage", "plot_walk", "save_figure", "save_gif", "save_page", "table", "tsne",
 ]

@@ -127,19 +127,26 @@ class Labels:
             sides = ((0, 12), (0, -12), (half, 0), (-half, 0), *corners, (0, 20), (0, -20))
             self.place(text, [(x, y, dx, dy) for dx, dy in sides], 7.5, color=colour, weight="bold")
 
-    def place(self, text, places, size, **look):
-        """Write a text at the first of places (x, y in metres, dx, dy in points) where there is room; none, no text."""
+    def place(self, text, places, size, avoid=(), **look):
+        """Write a text at the first of places (x, y in metres, dx, dy in points) where there is room -> whether there was.
+
+        avoid   (M, 2) metres, points that a text should not cover
+        """
         half, high = text_width(text, size) / 2 + 2, size * 0.62
+        points = np.reshape(avoid, (-1, 2)) * self.scale
         for x, y, dx, dy in places:
             px, py = x * self.scale + dx, y * self.scale + dy
             box = (px - half, py - high, px + half, py + high)
+            covers = ((points > box[:2]) & (points < box[2:])).all(axis=1).any()
             inside = box[0] > self.frame[0] and box[1] > self.frame[1] and box[2] < self.frame[2] and box[3] < self.frame[3]
-            if inside and not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in self.boxes):
+            meets = any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in self.boxes)
+            if inside and not meets and not covers:
                 self.boxes.append(box)
                 halo = withStroke(linewidth=2.2, foreground="white", alpha=0.85)
                 self.ax.text(px / self.scale, py / self.scale, text, fontsize=size, ha="center", va="center", zorder=9,
                              parse_math=False, path_effects=[halo], **look)
-                return
+                return True
+        return False
 
 
 # rooms
@@ -191,7 +198,8 @@ def _draw_ground(ax, house, on):
     sheet[found, :3] = tints[owner[nearest[found]]]
     sheet[:, 3] = np.where(found, np.clip((REACH - gap) / step / 2, 0, 1), 0)  # a soft edge
     extent = (left, left + len(x) * step, bottom, bottom + len(y) * step)
-    ax.imshow(sheet.reshape(len(y), len(x), 4), origin="lower", extent=extent, interpolation="bilinear", aspect="auto", zorder=0)
+    ax.imshow(sheet.reshape(len(y), len(x), 4), origin="lower", extent=extent, interpolation="bilinear", aspect="auto",
+              zorder=0)
     ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
@@ -206,7 +214,8 @@ def _name_rooms(house, on, rooms, taken):
         middle = spots.mean(axis=0)
         near = spots[np.argsort(np.linalg.norm(spots - middle, axis=1))][:8]
         places = [(*middle, 0, 0), *((*spot, 0, dy) for spot in near for dy in (9, -9, 15, -15))]
-        taken.place(house.rooms[min(part)], places, **looks)
+        name = house.rooms[min(part)]
+        taken.place(name, places, avoid=house.position[on, :2], **looks) or taken.place(name, places, **looks)
 
 
 def _parts(house, on):
@@ -344,4 +353,5 @@ def _draw_scale(ax, box, scale):
     metres = next((m for m in (1, 2, 5, 10) if m * scale > 40), 20)
     x, y = box[0] + 6 / scale, box[1] + 6 / scale
     ax.plot([x, x + metres], [y, y], color=style.INK, linewidth=1.6, solid_capstyle="butt", zorder=8)
-    ax.text(x + metres / 2, y + 3 / scale, f"{metres} m", fontsize=7, ha="center", va="bottom", zorder=8)
+    ax.text(x + metres / 2, y + 3 / scale, f"{metres} m", fontsize=7, ha="center", va="bottom", zorder=8,
+            path_effects=[withStroke(linewidth=2.2, foreground="white", alpha=0.85)])

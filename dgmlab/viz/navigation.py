@@ -1,7 +1,7 @@
 """Navigation episodes in pictures: the scores of a step, all of a step in one picture, the routes of many episodes.
 
-A trajectory is known by its looks: path (viewpoint ids, the start first), words (of the instruction), and with one entry a step
-views (where the agent looks, 0..35), actions (0 stops, i goes to the i-th candidate), scores ((K + 1,) probabilities),
+A trajectory is known by its looks: path (viewpoint ids, the start first), words (of the instruction), and, with one entry a
+step, views (where the agent looks, 0..35), actions (0 stops, i goes to the i-th candidate), scores ((K + 1,) probabilities),
 candidates (the ids that scores[1:] belong to), word_attention (T,) and view_attention (36,); the last four may be []. An
 episode has path (the reference, ids), goals (ids, () where hidden), instruction and instr_id. A house: see `floor`.
 """
@@ -20,7 +20,7 @@ from dgmlab.viz.panorama import badge_columns, bearing, collect_strip, draw_stri
 from dgmlab.viz.words import text_sheet
 
 STEEP = math.radians(15)  # a way that is steeper leads up or down: by a view of another level
-WIDTH, MAP, SIDE, MARGIN = 756, 292, 236, 8  # points: a picture of a step, the height of its map, the width of its scores
+WIDTH, MAP, SIDE, MARGIN, BETWEEN = 756, 292, 236, 8, 12  # points: a picture, the height of its map, the width of its scores
 
 
 class Moment(NamedTuple):
@@ -100,8 +100,8 @@ def option_name(option, heading=None):
     return f"{option.number}  " + ", ".join(part for part in parts if part)
 
 
-def draw_options(ax, moment):
-    """The actions of a step in words, with their probabilities as bars where there are any, on axes of their own."""
+def draw_options(ax, moment, rows):
+    """The actions of a step in words, with their probabilities as bars where there are any, on axes with so many rows."""
     scored = moment.options[0].score is not None
     for y, option in enumerate(moment.options):
         taken, share = option.number == moment.chosen, option.score or 0.0
@@ -114,7 +114,7 @@ def draw_options(ax, moment):
         notes = [*(["taken"] if taken else []), *(["shortest way"] if option.number == moment.best else [])]
         ax.text(1.16, y - 0.32, " · ".join(notes), fontsize=7.5, va="bottom", ha="right",
                 color=style.GREEN if option.number == moment.best else AGENT)
-    style.blank(ax).set(xlim=(0, 1.16), ylim=(max(len(moment.options), 6 if scored else 11) - 0.45, -0.85))
+    style.blank(ax).set(xlim=(0, 1.16), ylim=(max(len(moment.options), rows) - 0.45, -0.85))
     if scored:
         ax.axvline(0, color="#9AA5B1", linewidth=0.8)
 
@@ -125,8 +125,8 @@ def plot_actions(moment, title="", width=4.6):
 
     moment  of `collect_moment`
     """
-    figure, ax = style.canvas(width, 0.55 + 0.36 * max(len(moment.options), 5))
-    draw_options(ax, moment)
+    figure, ax = style.canvas(width, 0.45 + 0.38 * len(moment.options))
+    draw_options(ax, moment, 1)
     ax.set_title(title or f"step {moment.step + 1} of {moment.n_steps}: what to do")
     return style.finish(figure, moment)
 
@@ -179,7 +179,8 @@ def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=Tru
             parse_math=False, color=colour, fontweight="bold" if note else "normal")
     draw_instruction(ax, words, moment.word_attention, MARGIN + 2, 30, inner, size)
     shown = None if not zoom else [*walked, *reference]
-    spots = _draw_maps(figure, house, scene, floors_of(house, [*walked, *reference]), shown, map_top, height)
+    floors = floors_of(house, [*walked, *reference])
+    spots = draw_floors(figure, house, scene, floors, shown, (MARGIN, map_top, inner - SIDE - BETWEEN, MAP))
     _draw_side(figure, moment, scene, map_top, height)
     seen = house.objects[moment.here] if house.objects else ()
     strip = collect_strip(seen, moment.heading, moment.view_attention, moment.options, moment.chosen, lanes)
@@ -208,29 +209,31 @@ def verdict(scores):
     return f"failure, {scores.nav_error:.1f} m from the goal", style.MARK
 
 
-def _draw_maps(figure, house, scene, floors, shown, top, height):
-    """The floors beside each other at one scale -> {number: [(x, y)]} of the candidates' badges, shares of the picture."""
-    space, spots = WIDTH - 2 * MARGIN - SIDE - 12, {}
+def draw_floors(figure, house, scene, floors, shown, place):
+    """Floors beside each other at one scale, in a place (left, top, width, height) in points from the figure's top left.
+
+    shown  panoramas that must be seen, with their neighbours; None: whole floors
+    -> {number: [(x, y)]} of the candidates' badges, shares of the figure's width and height from its top left
+    """
+    (left, top, width, tall), (wide, high) = place, 72 * figure.get_size_inches()
     boxes = [_map_window(house, floor, scene, shown) for floor in floors]
-    space -= 12 * (len(floors) - 1)
-    head = 16 if len(floors) > 1 else 0
-    scale = min(space / sum(box[2] for box in boxes), (MAP - head) / max(box[3] for box in boxes), CLOSEST)
-    spare = (space - scale * sum(box[2] for box in boxes)) / len(boxes)
-    left = MARGIN
+    head, space = (14 if len(floors) > 1 else 0), width - BETWEEN * (len(floors) - 1)
+    across = sum(box[2] for box in boxes)
+    scale = min(space / across, (tall - head) / max(box[3] for box in boxes), CLOSEST)
+    spots = {}
     for floor, box in zip(floors, boxes, strict=True):
-        width = box[2] * scale + spare
-        box = fitted(box, width, MAP - head, scale)
-        ax = figure.add_axes((left / WIDTH, 1 - (top + MAP) / height, width / WIDTH, (MAP - head) / height))
+        panel = box[2] * scale + (space - scale * across) / len(boxes)
+        box = fitted(box, panel, tall - head, scale)
+        ax = figure.add_axes((left / wide, 1 - (top + tall) / high, panel / wide, (tall - head) / high))
         draw_floor(ax, house, floor, scene, box, scale)
         frame(ax)
         if head:
-            ax.set_title(f"floor {floor}", fontsize=9, pad=3)
-        places = badge_places(house, house.included & (house.floor == floor), scene, scale)
-        for number, (x, y) in places.items():
+            ax.set_title(f"floor {floor}", fontsize=8.5, pad=3)
+        for number, (x, y) in badge_places(house, house.included & (house.floor == floor), scene, scale).items():
             if box[0] < x < box[0] + box[2] and box[1] < y < box[1] + box[3]:
-                across, down = left + (x - box[0]) * scale, top + MAP - (y - box[1]) * scale
-                spots.setdefault(number, []).append((across / WIDTH, down / height))
-        left += width + 12
+                spot = left + (x - box[0]) * scale, top + tall - (y - box[1]) * scale
+                spots.setdefault(number, []).append((spot[0] / wide, spot[1] / high))
+        left += panel + BETWEEN
     return spots
 
 
@@ -249,7 +252,7 @@ def _draw_side(figure, moment, scene, top, height):
     legend = 13.5 * len(items)
     left = WIDTH - MARGIN - SIDE
     ax = figure.add_axes((left / WIDTH, 1 - (top + MAP - legend - 6) / height, SIDE / WIDTH, (MAP - legend - 6) / height))
-    draw_options(ax, moment)
+    draw_options(ax, moment, 6 if moment.options[0].score is not None else 11)
     figure.legend(handles=items, loc="lower left", bbox_to_anchor=(left / WIDTH, 1 - (top + MAP) / height), borderaxespad=0,
                   fontsize=7.5, labelspacing=0.45)
 
@@ -258,32 +261,27 @@ def _draw_side(figure, moment, scene, top, height):
 def plot_routes(cases, columns=3, width=10.5, title=""):
     """Many episodes at a glance, the agent's path against the reference: a gallery of failures, say.
 
-    cases  list of (trajectory, house, episode, caption); each map shows the floor most of its two paths is on
+    cases  list of (trajectory, house, episode, caption); each map shows the floors of its two paths
     -> Figure
     """
     if not cases:
         raise ValueError("at least one episode was expected, found none.")
-    rows = math.ceil(len(cases) / columns)
-    cell, head, top = (72 * width - 10 * (columns - 1)) / columns, 30, 26 if title else 4
+    rows, wide = math.ceil(len(cases) / columns), 72 * width
+    cell, head, top = (wide - BETWEEN * (columns - 1)) / columns, 28, 26 if title else 4
     tall = 0.72 * cell
-    height = top + rows * (tall + head) + 22
-    figure, ax = text_sheet(72 * width, height)
+    figure, ax = text_sheet(wide, top + rows * (tall + head + 4) + 22)
     ax.text(2, 12, title, fontsize=11.5, fontweight="bold", va="center", parse_math=False)
     numbers = []
     for i, (trajectory, house, episode, caption) in enumerate(cases):
         walked, reference = [house.index(viewpoint) for viewpoint in trajectory.path], reference_of(house, episode)
         goals = tuple(house.index(goal) for goal in episode.goals)
-        scene = Scene({REFERENCE: reference, "agent": walked}, walked[-1], goals=goals, ended=True)
-        floor = int(np.bincount(house.floor[[*walked, *reference]]).argmax())
-        box = _map_window(house, floor, scene, [*walked, *reference])
-        scale = min(cell / box[2], tall / box[3], CLOSEST)
-        left, y = i % columns * (cell + 10), top + i // columns * (tall + head) + head
-        panel = figure.add_axes((left / (72 * width), 1 - (y + tall) / height, cell / (72 * width), tall / height))
-        draw_floor(panel, house, floor, scene, fitted(box, cell, tall, scale), scale)
-        frame(panel)
+        scene = Scene({REFERENCE: reference, "agent": walked}, goals=goals, ended=True)
+        left, y = i % columns * (cell + BETWEEN), top + i // columns * (tall + head + 4)
         note, colour = verdict(outcome(trajectory, house, episode))
-        ax.text(left + 1, y - 18, fitting(caption, cell - 4, 8), fontsize=8, va="center", parse_math=False)
-        ax.text(left + 1, y - 7, note, fontsize=8, va="center", color=colour, fontweight="bold")
+        ax.text(left + 1, y + 7, fitting(caption, cell - 4, 8), fontsize=8, va="center", parse_math=False)
+        ax.text(left + 1, y + 19, note, fontsize=8, va="center", color=colour, fontweight="bold")
+        on = [*walked, *reference]
+        draw_floors(figure, house, scene, floors_of(house, on), on, (left, y + head, cell, tall))
         numbers.append({"instr_id": trajectory.instr_id, "scan": house.scan, "verdict": note, "path": list(trajectory.path)})
-    figure.legend(handles=legend_items(scene._replace(here=None)), loc="lower center", ncols=3, borderaxespad=0.2)
+    figure.legend(handles=legend_items(scene), loc="lower center", ncols=3, borderaxespad=0.2)
     return style.finish(figure, {"episodes": numbers})

@@ -6,6 +6,8 @@ headless runs. A callback runs when a control is released, says in a line of tex
     latent      Interpolator, Analogy, LatentMap
     gallery     Gallery, Translator
     frames      Frames
+    replay      EpisodeReplay
+    walk        WalkByHand
     live        LiveCurves
     parts       the pieces they share: the status line, one-line errors
 """
@@ -13,5 +15,8 @@ from dgmlab.widgets.frames import Frames
 from dgmlab.widgets.gallery import Gallery, Translator
 from dgmlab.widgets.latent import Analogy, Interpolator, LatentMap
 from dgmlab.widgets.live import LiveCurves
+from dgmlab.widgets.replay import EpisodeReplay
+from dgmlab.widgets.walk import WalkByHand
 
-__all__ = ["Analogy", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves", "Translator"]
+__all__ = ["Analogy", "EpisodeReplay", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves", "Translator",
+           "WalkByHand"]
