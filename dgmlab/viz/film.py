@@ -4,6 +4,7 @@ Both take a list of pictures of one size, such as `plot_episode` draws for the s
 """
 
 import base64
+import contextlib
 import html
 import io
 import os
@@ -105,6 +106,7 @@ def _write(path, content):
         scratch.write_bytes(content)
         os.replace(scratch, path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
         raise write_error(path, error) from error
     return path

@@ -143,8 +143,9 @@ def spread(wanted, gap, low, high):
 
     That is an isotonic regression of what is left when the gaps are taken off.
     """
+    wanted = np.asarray(wanted, dtype=float)
     if not len(wanted):
-        return np.zeros(0)
+        return wanted
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(wanted))
     placed = np.empty(len(wanted))
