@@ -99,7 +99,7 @@ class Guide:
         return self.heading_along(path[:-1], heading) if slot is None else self.heading_after(here, slot)
 
     def facts(self, here, slot, heading, clear=CLEAR):
-        """Facts of one candidate, for a walker who looks in direction `heading`; a turn may be off by `clear` radians. -> set"""
+        """Facts of one candidate for a walker who looks along `heading`, turns within `clear` radians of it. -> set of Fact"""
         there = int(self.candidates.index[here, slot])
         facts = {Fact("toward", name) for name in self.names_in_view(here, self.candidates.view[here, slot])}
         rise = self.house.position[there, 2] - self.house.position[here, 2]

@@ -68,7 +68,7 @@ def _episodes(record, name, about):
 def _sights(path):
     """(scan, object id) -> the viewpoints that have the object in some view, from REVERIE's boxes."""
     if not path.is_file():
-        raise FileNotFoundError(f"the objects of REVERIE were expected at {path}, found nothing there. Put them beside the splits.")
+        raise FileNotFoundError(f"objects of REVERIE were expected at {path}, found nothing there. Put them there.")
     sights = defaultdict(list)
     for place, objects in read_json(path)["data"].items():
         scan, viewpoint = place.split("_")

@@ -4,8 +4,8 @@
     episodes = toy_episodes(houses, 500, seed=0)        as R2R: an instruction tells every move of a shortest path
     unseen = toy_episodes(Houses.toy(range(100, 105)), 100, seed=1)
 
-The grammar is that of `directions`, so it works for any house whose rooms and objects are known. Unseen houses are other seeds:
-the same words, other plans. For episodes in the manner of CVDN see `ndh.make_ndh_like`.
+The grammar is that of `directions`, so it works for any house whose rooms and objects are known. Unseen houses are other
+seeds: the same words, other plans. For episodes in the manner of CVDN see `ndh.make_ndh_like`.
 """
 
 import itertools
@@ -39,13 +39,15 @@ def toy_episodes(houses, n, seed, moves=(3, 7), phrasings=1):
         told = [give_directions(guides[number], path, heading, rng) for _ in range(phrasings)]
         if all(directions.clear for directions in told):
             path_id = f"{house.scan}-{len(episodes) // phrasings}"
-            episodes += [Episode(f"{path_id}_{k}", house.scan, heading, 0.0, path, instruction(directions.clauses, rng), path[-1:],
-                                 {"path_id": path_id, "clauses": directions.clauses}) for k, directions in enumerate(told)]
+            for k, (clauses, _) in enumerate(told):
+                about = {"path_id": path_id, "clauses": clauses}
+                episodes.append(Episode(f"{path_id}_{k}", house.scan, heading, 0.0, path, instruction(clauses, rng), path[-1:],
+                                        about))
         elif looked_at >= len(pairs) and not episodes:
             break
     if len(episodes) < n:
-        raise ValueError(f"no path of {moves[0]} to {moves[1]} moves in {houses} can be told move by move. Give houses with rooms "
-                         "and objects, such as Houses.toy(range(20)), or other `moves`.")
+        raise ValueError(f"no path of {moves[0]} to {moves[1]} moves in {houses} can be told move by move. Give houses with "
+                         "rooms and objects, such as Houses.toy(range(20)), or other `moves`.")
     return episodes[:n]
 
 
