@@ -1,6 +1,7 @@
 """A training loop started from a shell: recipe and NAME=VALUE words -> config -> run folder -> numbers and an exit code.
 
-What `python -m dgmlab.optimus` and `python -m dgmlab.fqgan` have in common. It needs no Jupyter, and runs under torchrun.
+What `python -m dgmlab.optimus`, `dgmlab.fqgan` and `dgmlab.prevalent` have in common. It needs no Jupyter, and runs under
+torchrun.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from dgmlab.config import from_params, unknown_name
@@ -65,6 +67,30 @@ def build_config(cls, recipe, overrides, switches=(), **defaults):
             raise KeyError(unknown_name(name, fields, f"field of {cls.__name__}"))
         given[name] = value
     return from_params(cls, check_parameters(given, fields, cls.__name__))
+
+
+def find_loop(recipe, model=None, *, loops, notebooks, what):
+    """Which of a system's loops to run: that of the notebook that a recipe names or, where there is none, the one asked for.
+
+    recipe     a YAML file, its name in notebooks/recipes, or None
+    model      key of `loops`, or None
+    notebooks  stem of a training notebook -> (key of `loops`, defaults other than the loop's)
+    what       of what the loops are kinds, for the messages: "GAN"
+    -> (key of `loops`, defaults)
+    """
+    name, content = read_recipe(recipe) if recipe else ("", {})
+    if "notebook" not in content:
+        if model is None:
+            raise ValueError(f"which {what}? Give a recipe that names its notebook, or --model: {', '.join(loops)}.")
+        return model, {}
+    stem = Path(str(content["notebook"])).name.removesuffix(".ipynb")
+    found = [known for known in notebooks if known.startswith(stem)]
+    if len(found) != 1:
+        raise KeyError(f"recipe {name}: {unknown_name(stem, notebooks, f'training notebook of a {what}')}")
+    trained, defaults = notebooks[found[0]]
+    if model not in (None, trained):
+        raise ValueError(f"recipe {name} is for {found[0]}, which trains {trained}, not {model}. Leave --model out.")
+    return trained, defaults
 
 
 def run_loop(asked, choose):

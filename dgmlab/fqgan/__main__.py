@@ -6,12 +6,11 @@
 """
 
 import sys
-from pathlib import Path
+from functools import partial
 
+from dgmlab import command
 from dgmlab.command import Loop, build_config, make_parser, run_loop
-from dgmlab.config import unknown_name
 from dgmlab.fqgan import train, train_stylegan, translate
-from dgmlab.notebooks import read_recipe
 
 LOOPS = {"biggan": (train.train, train.TrainConfig), "stylegan": (train_stylegan.train, train_stylegan.StyleGANConfig),
          "ugatit": (translate.train, translate.TranslateConfig)}
@@ -22,23 +21,7 @@ NOTEBOOKS = {  # what each trains, and with which defaults other than the loop's
     "24_ugatit_train": ("ugatit", {}),
 }
 SWITCHES = ("heads",)  # parameters of these notebooks alone; of several heads, the command trains tac
-
-
-def find_loop(recipe, model=None):
-    """(key of LOOPS, defaults) of the notebook that a recipe names or, where there is none, of the model asked for."""
-    name, content = read_recipe(recipe) if recipe else ("", {})
-    if "notebook" not in content:
-        if model is None:
-            raise ValueError(f"which GAN? Give a recipe that names its notebook, or --model: {', '.join(LOOPS)}.")
-        return model, {}
-    stem = Path(str(content["notebook"])).name.removesuffix(".ipynb")
-    found = [known for known in NOTEBOOKS if known.startswith(stem)]
-    if len(found) != 1:
-        raise KeyError(f"recipe {name}: {unknown_name(stem, NOTEBOOKS, 'training notebook of a GAN')}")
-    trained, defaults = NOTEBOOKS[found[0]]
-    if model not in (None, trained):
-        raise ValueError(f"recipe {name} is for {found[0]}, which trains {trained}, not {model}. Leave --model out.")
-    return trained, defaults
+find_loop = partial(command.find_loop, loops=LOOPS, notebooks=NOTEBOOKS, what="GAN")
 
 
 def main(arguments=None):
