@@ -134,6 +134,14 @@ def test_no_cache_can_be_written_and_all_is_well(folder):
     assert Houses.load(["cottage"], folder).scans == ["cottage"]
 
 
+def test_a_full_disk_leaves_no_half_written_cache(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "replace", full)
+    assert Houses.load(["cottage"], folder).scans == ["cottage"]
+    assert list((home() / "cache").iterdir()) == []
+
+
 def test_a_missing_house_is_named_though_others_are_cached(folder):
     Houses.load(["toy1"], folder)
     with pytest.raises(KeyError, match="no house 'toy2' in .*; choose one of 2: toy1, cottage"):
