@@ -221,7 +221,8 @@ def step():
 
 
 BENCHMARKS = {"generation": "bench", "iw": "bench", "step": "bench", "frechet": "bench_gan", "quantizer": "bench_gan",
-              "discriminator": "bench_gan"}  # function -> module
+              "discriminator": "bench_gan", "simulator": "bench_navigation",
+              "houses": "bench_navigation"}  # function -> module
 
 
 def main(names=()):

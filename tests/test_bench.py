@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-from dgmlab import bench, bench_gan
+from dgmlab import bench, bench_gan, bench_navigation
 
 
 def test_sides_are_called_in_turns_and_warmed_up():
@@ -39,3 +39,20 @@ def test_dictionaries_that_only_regularise_leave_the_scores_alone(monkeypatch):
     plain, quantized = (bench_gan._discriminator("fp32", 2, 64, mode, rounds=1) for mode in ("regularize", "quantize"))
     assert plain.check.endswith("plain ones by 0") and not quantized.check.endswith("plain ones by 0")
     assert "regularize" in plain.name and plain.target == "<= 1.03"
+
+
+def test_published_speed_stays_published_and_the_target_is_ours():
+    result = bench_navigation._rated("x", "step", 1000, [0.001, 0.002, 0.004], 250e3, 400e3, "same")
+    assert result.ours_s == pytest.approx(2.0) and result.peer_s == pytest.approx(4.0)  # of a million steps
+    assert (result.ratio, result.low, result.high) == pytest.approx((2.0, 1.0, 4.0)) and result.met
+    assert "published by others on other hardware" in result.peer and result.target == ">= 400,000 steps/s"
+    assert result.check == "500,000 agent-steps/s here, 250,000 there; same"
+    assert not bench_navigation._rated("x", "step", 1000, [0.001] * 3, 250e3, 1.1e6, "").met
+
+
+def test_without_data_the_simulator_is_measured_on_toy_houses(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DGMLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(bench_navigation, "N_STEPS", 2)
+    monkeypatch.setattr(bench_navigation, "ROUNDS", 1)
+    assert [result.name.split(",")[1] for result in bench_navigation.simulator()] == [" batch of 64", " batch of 16"]
+    assert bench_navigation.houses() == [] and "not run" in capsys.readouterr().out

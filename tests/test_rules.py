@@ -16,7 +16,7 @@ LAYERS = {
     **dict.fromkeys(("data", "metrics", "quantize", "decoding"), 1),
     **dict.fromkeys(("optimus", "fqgan", "prevalent", "igpt", "textgen", "randwire", "mac", "memory"), 2),
     **dict.fromkeys(("viz", "widgets", "report"), 3),
-    **dict.fromkeys(("cli", "__main__", "bench", "bench_gan", "doctor"), 4),
+    **dict.fromkeys(("cli", "__main__", "bench", "bench_gan", "bench_navigation", "doctor"), 4),
 }
 JUPYTER = ("IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyter_server", "jupyterlab", "nbclient",
            "nbconvert", "nbformat", "notebook", "traitlets")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dgmlab.prevalent.simulator import NEXT_VIEW, nearest_view
-from dgmlab.prevalent.visibility import N_VIEWS, VIEW_ELEVATION, VIEW_HEADING, view_table, ways_of
+from dgmlab.prevalent.visibility import N_VIEWS, VIEW_ELEVATION, VIEW_HEADING, unpacked, view_table, ways_of
 
 TURN = 2.0 * math.pi
 NEXT_VIEWS = NEXT_VIEW.reshape(N_VIEWS, 16).tolist()
@@ -120,7 +120,7 @@ class Discretized(Building):
 
     def __init__(self, house, camera, restricted):
         super().__init__(house, camera, restricted)
-        self.table = view_table(self.ways, camera, restricted)
+        self.table = unpacked(view_table(self.ways, camera, restricted))
         self.reach = self.table.row.tolist()  # state -> panoramas, -1 padded
         self.count = self.table.count.tolist()
 

@@ -27,6 +27,7 @@ from dgmlab.prevalent.visibility import (
     VIEW_ELEVATION,
     VIEW_HEADING,
     neighbours_at,
+    unpacked,
     view_table,
     ways_of,
 )
@@ -135,6 +136,7 @@ class Simulator:
         if discretized:
             key = ("views", camera, restricted)
             self._views = _table(houses, key, lambda: view_table(self._ways, camera, restricted))
+        self._agents = np.arange(batch_size)
         self.row = None
 
     def reset(self, rows, headings=0.0, elevations=0.0, agents=None):
@@ -146,7 +148,7 @@ class Simulator:
         agents      which of the batch: (A,) int numbers, or (B,) bool; None for all, and the first time it must be all
         """
         everyone = agents is None
-        agents = np.arange(self.batch_size)[slice(None) if everyone else agents]
+        agents = self._agents[slice(None) if everyone else agents]
         if self.row is None and not everyone:
             raise RuntimeError("some agents were to be reset before all were. Call reset without `agents` first.")
         rows, headings, elevations = (np.broadcast_to(x, agents.shape) for x in (rows, headings, elevations))
@@ -180,7 +182,7 @@ class Simulator:
             self.view = view
         else:
             self._angles = self._turned(heading, elevation)
-        self.row = self._reach.take(self._place + index).astype(np.int64)
+        self.row = self.neighbours.row[self._agents, index].astype(np.int64)
         self.steps = self.steps + 1
         self._look()
 
@@ -188,7 +190,7 @@ class Simulator:
         index = np.asarray(index)
         if index.dtype.kind not in "iu":
             raise TypeError(f"index was expected as whole numbers, found {index.dtype}; nobody moved.")
-        wrong = index.astype(np.uint64) >= self._count  # a negative one becomes huge
+        wrong = index.astype(np.uint64) >= self.neighbours.count.view(np.uint64)  # a negative one becomes huge
         if wrong.shape != self.row.shape:
             raise ValueError(f"index was expected for {self.batch_size} agents, found the shape {index.shape}; nobody moved.")
         if wrong.any():
@@ -196,7 +198,7 @@ class Simulator:
             scan, viewpoint = self.houses.name(self.row[agent])
             chosen = int(np.broadcast_to(index, wrong.shape)[agent])
             raise IndexError(f"agent {agent} of {self.batch_size} chose neighbour {chosen}, but from viewpoint {viewpoint} of "
-                             f"house {scan} it sees 0..{int(self._count[agent]) - 1} (0 is to stay); nobody moved.")
+                             f"house {scan} it sees 0..{self.neighbours.count[agent] - 1} (0 is to stay); nobody moved.")
         return index
 
     def _turned(self, heading, elevation):
@@ -208,15 +210,11 @@ class Simulator:
         return angles
 
     def _look(self):
-        """What the agents reach now: `_reach[_place + index]` is the panorama of an index below `_count`."""
+        """What the agents see now."""
         if self.discretized:
-            self._state = self.row * N_VIEWS + self.view
-            self._reach, self._count = self._views.row.ravel(), self._views.count.take(self._state).view(np.uint64)
-            self._place = self._state * self._views.row.shape[1]
+            self.neighbours = unpacked(self._views.take(self.row * N_VIEWS + self.view))
         else:
-            self._seen = neighbours_at(self._ways, self.row, *self._angles, self.camera, self.restricted)
-            self._reach, self._count = self._seen.row.ravel(), self._seen.count.view(np.uint64)
-            self._place = np.arange(self.batch_size) * self._seen.row.shape[1]
+            self.neighbours = neighbours_at(self._ways, self.row, *self._angles, self.camera, self.restricted)
 
     @property
     def heading(self):
@@ -225,10 +223,6 @@ class Simulator:
     @property
     def elevation(self):
         return VIEW_ELEVATION.take(self.view) if self.discretized else self._angles[1]
-
-    @property
-    def neighbours(self):
-        return self._views.at(self._state) if self.discretized else self._seen
 
     @property
     def names(self):

@@ -85,10 +85,6 @@ class Neighbours(NamedTuple):
     distance: np.ndarray
     count: np.ndarray
 
-    def at(self, which):
-        """Neighbours of some (B,) of these agents or states."""
-        return Neighbours(*(field.take(which, axis=0) for field in self))
-
 
 def ways_of(position, edges):
     """Directed edges of a graph.
@@ -127,7 +123,7 @@ def bearings(ways, which, heading):
 def view_table(ways, camera, restricted=True):
     """Neighbours of all S = 36 P states of the discretised camera, for the edges in sight only; state = panorama * 36 + view.
 
-    -> Neighbours with B = S, and as many columns as the fullest view needs
+    -> (S,) structured array with the fields of Neighbours, K as the fullest view needs: what an agent reads lies together
     """
     cosine, turn = bearings(ways, np.arange(len(ways.start))[:, None], VIEW_HEADING[:N_HEADINGS])  # (D, 12)
     edge, step = np.nonzero(cosine >= camera.least_cosine) if restricted else np.indices(cosine.shape).reshape(2, -1)
@@ -141,16 +137,20 @@ def view_table(ways, camera, restricted=True):
     n_states = (len(ways.first) - 1) * N_VIEWS
     seen = np.bincount(state, minlength=n_states)
     place = (state, np.arange(len(state)) - (np.cumsum(seen) - seen)[state] + 1)
-    shape = (n_states, seen.max(initial=0) + 1)
+    width = seen.max(initial=0) + 1
+    table = np.zeros(n_states, np.dtype([("elevation", np.float64, width), ("count", np.int64), ("row", np.int32, width), (
+        "heading", np.float32, width), ("distance", np.float32, width)], align=True))
+    table["row"] = -1
+    table["row"][:, 0] = np.arange(n_states) // N_VIEWS
+    table["count"] = seen + 1
+    for name, values in (("row", ways.end[edge]), ("heading", turn), ("elevation", tilt), ("distance", ways.distance[edge])):
+        table[name][place] = values
+    return table
 
-    def filled(table, values):
-        table[place] = values
-        return table
 
-    row = filled(np.full(shape, -1, np.int32), ways.end[edge])
-    row[:, 0] = np.arange(n_states) // N_VIEWS
-    return Neighbours(row, filled(np.zeros(shape, np.float32), turn), filled(np.zeros(shape), tilt),
-                      filled(np.zeros(shape, np.float32), ways.distance[edge]), seen + 1)
+def unpacked(records):
+    """Records of a view table as Neighbours; the arrays are parts of them."""
+    return Neighbours(*(records[name] for name in Neighbours._fields))
 
 
 def neighbours_at(ways, row, heading, elevation, camera, restricted=True):

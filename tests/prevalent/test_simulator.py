@@ -8,7 +8,7 @@ import pytest
 from dgmlab.prevalent.house import House
 from dgmlab.prevalent.houses import Houses
 from dgmlab.prevalent.simulator import Simulator, nearest_view
-from dgmlab.prevalent.visibility import R2R_CAMERA, Camera, bearings, neighbours_at, view_table, ways_of
+from dgmlab.prevalent.visibility import R2R_CAMERA, Camera, bearings, neighbours_at, unpacked, view_table, ways_of
 
 
 def house_of(position, edges, excluded=()):
@@ -231,7 +231,7 @@ def test_the_table_of_views_is_what_a_free_camera_sees_there():
     ways = ways_of(house.position, house.edges)
     views = np.arange(36 * len(house))
     for restricted in (True, False):
-        table = view_table(ways, R2R_CAMERA, restricted)
+        table = unpacked(view_table(ways, R2R_CAMERA, restricted))
         heading, elevation = views % 12 * math.pi / 6, (views % 36 // 12 - 1) * math.pi / 6
         free = neighbours_at(ways, views // 36, heading, elevation, R2R_CAMERA, restricted)
         assert np.array_equal(table.count, free.count)
