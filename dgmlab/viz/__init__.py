@@ -28,7 +28,7 @@ from dgmlab.viz.curves import (
 )
 from dgmlab.viz.dictionary import plot_centroids, plot_code_life, plot_dictionary_2d, plot_divergence, plot_patches, plot_usage
 from dgmlab.viz.film import save_gif, save_page
-from dgmlab.viz.house_map import plot_house
+from dgmlab.viz.house_map import collect_options, plot_house
 from dgmlab.viz.images import plot_grid, plot_heat_maps, plot_history, plot_translation, plot_walk
 from dgmlab.viz.instruction import plot_attention, plot_instruction
 from dgmlab.viz.latent import plot_analogy, plot_latent_grid, plot_map, plot_path, plot_tsne, tsne
@@ -41,8 +41,9 @@ from dgmlab.viz.table import table
 from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
 
 __all__ = [
-    "FAMILIES", "GAN_PANELS", "MODELS", "apply", "collect_moment", "families_table", "models_table", "plot_actions",
-    "plot_analogy", "plot_attention", "plot_beta_schedule", "plot_centroids", "plot_code_life", "plot_comparison",
+    "FAMILIES", "GAN_PANELS", "MODELS", "apply", "collect_moment", "collect_options", "families_table", "models_table",
+    "plot_actions", "plot_analogy", "plot_attention", "plot_beta_schedule", "plot_centroids", "plot_code_life",
+    "plot_comparison",
     "plot_dictionary_2d", "plot_divergence", "plot_episode", "plot_grid", "plot_heat_maps", "plot_history", "plot_house",
     "plot_instruction", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_panorama", "plot_patches",
     "plot_path", "plot_points", "plot_rate_distortion", "plot_routes", "plot_scores", "plot_timeline", "plot_training",

@@ -41,7 +41,7 @@ class WalkByHand:
     episode    with path, goals and instruction; without, there is nothing to reach and no score
     first_row  what to take off the walker's row to get the index in the house
     reveal     whether goal, reference and the distance are shown from the beginning; they always are after the stop
-    view       the widget; `move`, `restart`, `trail`, `score` and `static` work without a browser
+    view       the widget; `move`, `follow`, `restart`, `trail`, `score` and `static` work without a browser
     """
 
     def __init__(self, house, begin, episode=None, first_row=0, reveal=False):
@@ -115,6 +115,15 @@ class WalkByHand:
             self.score = outcome(self.trail, self.house, self.episode)
         self.refresh()
         return self._path[-1]
+
+    def follow(self, path):
+        """Go along viewpoints that begin where one is; ValueError where there is no such way."""
+        for here, there in zip(path, path[1:], strict=False):
+            ways = self.house.candidates.index[self.house.index(here)].tolist()
+            if here != self._path[-1] or self.house.index(there) not in ways:
+                raise ValueError(f"a way from '{self._path[-1]}' was expected, found a step from '{here}' to '{there}'. "
+                                 "Give a path of the house that begins where the walker is.")
+            self.move(ways.index(self.house.index(there)) + 1)
 
     def refresh(self):
         """Draw where one is; an error becomes a line in the widget, and the picture stays."""
