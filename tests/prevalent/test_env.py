@@ -132,7 +132,7 @@ def equal(a, b):
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_batch_is_gymnasiums_own_batch_of_single_agents(kind, mode):
-    settings = dict(actions=kind, max_steps=6)
+    settings = dict(actions=kind, max_steps=6, reward=lambda before, after, stopped, success: before - after - 0.1)
     ours = NavVectorEnv(5, autoreset_mode=mode, **settings)
     theirs = SyncVectorEnv([lambda: NavEnv(**settings)] * 5, autoreset_mode=mode)
     assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space
