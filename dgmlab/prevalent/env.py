@@ -17,8 +17,13 @@ The vector environment steps all agents over the same tables; its autoreset mode
 
 from functools import lru_cache
 
-import gymnasium
 import numpy as np
+
+try:
+    import gymnasium
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"dgmlab.prevalent.env needs {error.name}, found none. Run `pip install 'dgmlab[navigation]'`.",
+                              name=error.name) from None
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space

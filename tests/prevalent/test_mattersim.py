@@ -87,6 +87,32 @@ def test_states_have_the_fields_of_the_original(folder):
         beside.rel_heading = 0.0
 
 
+def test_the_sweep_of_research_code_finds_the_candidates(folder):
+    """`make_candidate` as in R2R-EnvDrop, in the words of v0.1."""
+    sim = module(folder)
+    sim.setRestrictedNavigation(True)
+    sim.init()
+    table = House.load("toy0", folder).candidates
+    for ix in np.random.default_rng().choice(len(HOUSE), 8, replace=False):
+        found = {}
+        for view in range(36 if ix != 3 else 0):  # nobody can stand at panorama 3
+            if view == 0:
+                sim.newEpisode("toy0", HOUSE.viewpoints[ix], 0, math.radians(-30))
+            else:
+                sim.makeAction(0, 1.0, 1.0 if view % 12 == 0 else 0)
+            state = sim.getState()
+            assert state.viewIndex == view
+            for slot, place in enumerate(state.navigableLocations[1:], 1):
+                angle = math.sqrt(place.rel_heading**2 + place.rel_elevation**2)
+                if place.ix not in found or angle < found[place.ix][0]:
+                    heading, elevation = state.heading + place.rel_heading, state.elevation + place.rel_elevation
+                    found[place.ix] = angle, view, slot, heading, elevation
+        n = table.count[ix]
+        assert list(found) == table.index[ix, :n].tolist()
+        expected = np.stack([table.angle, table.view, table.slot, table.heading, table.elevation], 2)[ix, :n]
+        np.testing.assert_allclose(np.array(list(found.values())).reshape(-1, 5), expected, rtol=0, atol=1e-6)
+
+
 def test_states_are_snapshots(folder):
     sim = module(folder)
     sim.initialize()
