@@ -5,7 +5,7 @@
 
     reward         stop: +2 within 3 m of the goal, else -2; move: +1 where the goal comes nearer, -1 where it recedes
     return         R_t = r_t + 0.9 R_{t+1}; after the last step the critic's value where the steps ran out, 0 after a stop
-    loss_t         -log p(a_t) (R_t - V_t) + 0.5 (R_t - V_t)^2 - 0.01 entropy_t, no gradient through R_t - V_t in the first term
+    loss_t         -log p(a_t) (R_t - V_t) + 0.5 (R_t - V_t)^2 - 0.01 entropy_t, the first R_t - V_t is a constant
 
 Letters: B episodes, S steps, N = all steps that were taken in the batch, G goals.
 """

@@ -2,7 +2,7 @@
 
     Seq2Seq           LSTM over the words; decoder that sees the view ahead and attends to the words
     Follower          bi-LSTM over the words; decoder that attends to the 36 views and to the words; critic
-    PrevalentAgent    the pre-trained encoder over words and views at every step, a bi-LSTM over what it gives, the same decoder
+    PrevalentAgent    the pre-trained encoder over words and views at every step, a bi-LSTM over that, the same decoder
 
 All choose among STOP and the candidates of the panorama (Fried et al. 2018). For Seq2Seq that is a liberty: the original turns
 and steps in a low-level action space. The interface is that of `policies.py`; `save_agent` and `load_agent` keep an agent with
@@ -11,10 +11,9 @@ its words.
 Letters: B batch, T words, K candidates, F feature of a view, C context, H hidden.
 """
 
-import dataclasses
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +33,7 @@ from dgmlab.run import read_json, write_error, write_json
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Everything that rebuilds an agent but the encoder of Prevalent; the defaults are EnvDrop's."""
+    """Everything that rebuilds an agent; the defaults are EnvDrop's."""
 
     vocab_size: int  # words, the special ones included
     feature_size: int = 2176  # F of a view, its 128 numbers of direction included [2048 + 128]
@@ -44,6 +43,7 @@ class AgentConfig:
     hidden: int = 512  # H of the decoder [512; Prevalent 1024]; of Follower and Seq2Seq the same as the context
     direction: int = 64  # embedding of where the agent looks
     dropout: float = 0.5  # of words, context and states [0.5; Prevalent 0.4]
+    encoder: dict = field(default_factory=dict)  # of Prevalent: the fields of its encoder's PrevalentConfig
 
 
 PRESETS = {  # of all three; 'paper' stands for their different sizes
@@ -198,8 +198,8 @@ class Seq2Seq(nn.Module, PyTorchModelHubMixin):
         dropped = self.drop(hidden)
         words = self.read(dropped, memory.words, memory.mask)
         attended = self.join(torch.cat([words.read, dropped], dim=1))
-        logits = self.choose.scores(self.drop(attended), observation.candidates)
-        return Step(logits.masked_fill(~observation.mask, -torch.inf), memory._replace(attended=hidden, cell=cell), words.weights)
+        logits = self.choose.scores(self.drop(attended), observation.candidates).masked_fill(~observation.mask, -torch.inf)
+        return Step(logits, memory._replace(attended=hidden, cell=cell), words.weights)
 
 
 class Follower(nn.Module, PyTorchModelHubMixin):
@@ -233,18 +233,16 @@ TUNED = {"none": ("text", "cross"), "cross": ("text",), "all": ()}  # what learn
 class PrevalentAgent(nn.Module, PyTorchModelHubMixin):
     """The EnvDrop decoder on top of the pre-trained encoder (Hao et al. 2020, section 3.4; sizes of the released code).
 
-    At every step the encoder's cross stage runs over the instruction and the 36 views of the panorama, a bi-LSTM runs over what
-    it gives, and the decoder attends to that. The first step's last states start the decoder; later ones only change what it
-    attends to. The text stage runs once an episode. Upstream's switch that reverses the words is left out: the LSTM reads both
-    ways.
-
-    encoder  dict of a PrevalentConfig: `Prevalent.config.to_dict()`; the encoder starts at random, see `take_encoder`
+    At every step the encoder's cross stage runs over the instruction and the 36 views of the panorama, a bi-LSTM runs over
+    what it gives, and the decoder attends to that. The first step's last states start the decoder; later ones only change what
+    it attends to. The text stage runs once an episode. Upstream's switch that reverses the words is left out: the LSTM reads
+    both ways. Made alone, the encoder starts at random; `build_agent` takes over a trained one.
     """
 
-    def __init__(self, config: AgentConfig, encoder: dict):
+    def __init__(self, config: AgentConfig):
         super().__init__()
         self.config = config
-        self.encoder = Prevalent(PrevalentConfig(**encoder))
+        self.encoder = Prevalent(PrevalentConfig(**config.encoder))
         if self.encoder.config.feature_size != config.feature_size:
             raise ValueError(f"feature_size is {self.encoder.config.feature_size} in the encoder but {config.feature_size} "
                              "in the agent. Use the features that the encoder was trained with.")
@@ -304,12 +302,10 @@ def build_agent(kind, size, vocab_size, feature_size, encoder=None, **overrides)
     fields = dict(PRESETS[size])
     if kind == "prevalent":
         fields |= {"context": 2048, "hidden": 1024, "dropout": 0.4} if size == "paper" else {}
-        fields["embedding"] = encoder.config.hidden_size
-    config = AgentConfig(vocab_size, feature_size, **{**fields, **overrides})
-    if kind != "prevalent":
-        return KINDS[kind](config)
-    agent = PrevalentAgent(config, encoder.config.to_dict())
-    agent.encoder.load_state_dict(encoder.state_dict())
+        fields |= {"embedding": encoder.config.hidden_size, "encoder": encoder.config.to_diff_dict()}
+    agent = KINDS[kind](AgentConfig(vocab_size, feature_size, **{**fields, **overrides}))
+    if kind == "prevalent":
+        agent.encoder.load_state_dict(encoder.state_dict())
     return agent
 
 
@@ -348,6 +344,6 @@ def load_agent(folder):
     folder = folder / "model" if (folder / "model" / "about.json").is_file() else folder
     about = read_json(folder / "about.json")
     if not isinstance(about, dict) or about.get("kind") not in KINDS:
-        raise FileNotFoundError(f"an agent was expected in {folder}, found none. Give the run folder of an agent that was trained.")
+        raise FileNotFoundError(f"an agent was expected in {folder}, found none. Give the run folder of a trained one.")
     agent = KINDS[about["kind"]].from_pretrained(str(folder))
     return Loaded(agent.eval(), Words.load(folder), about)

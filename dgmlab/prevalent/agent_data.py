@@ -4,8 +4,8 @@
     r2r   Room-to-Room
     ndh   made-up episodes in the training houses (CVDN's training split cannot be had); CVDN's real val_seen and val_unseen
 
-A third split, `dev`, is some of the training houses, put aside: the best checkpoint is chosen there, so that no other number has
-been selected for. Without it val_unseen chooses, as is usual and flatters. All splits share one table of houses and one of
+A third split, `dev`, is some of the training houses, put aside: the best checkpoint is chosen there, so that no other number
+has been selected for. Without it val_unseen chooses, as is usual and flatters. All splits share one table of houses and one of
 features.
 """
 
@@ -36,8 +36,11 @@ DEV_EPISODES = 500
 
 
 class AgentData(NamedTuple):
-    """houses and features of all splits; train, list of Episode; splits, dict name -> list of Episode, the one that chooses the
-    checkpoint first; known, the training houses alone, without those of dev."""
+    """What a run trains on and is judged on.
+
+    houses, features  of all splits;  known: the training houses alone, without those of dev
+    train             list of Episode;  splits: dict name -> list of Episode, the one that chooses the checkpoint first
+    """
 
     houses: Houses
     features: Features
@@ -80,7 +83,8 @@ def open_real(config):
     ndh, told = config.data == "ndh", load_r2r("train")
     scans = sorted({episode.scan for episode in told})
     if not 0 <= config.dev_houses < len(scans):
-        raise ValueError(f"dev_houses is {config.dev_houses}; expected 0 to {len(scans) - 1} of the {len(scans)} training houses.")
+        raise ValueError(f"dev_houses is {config.dev_houses}; expected 0 to {len(scans) - 1}, as one of the {len(scans)} "
+                         "houses at least must be left to train in.")
     aside = np.random.default_rng(config.seed).choice(scans, config.dev_houses, replace=False).tolist()
     splits = {split: load_ndh(split, config.supervision) if ndh else load_r2r(split) for split in ("val_unseen", "val_seen")}
     splits = {name: episodes[: config.n_eval or None] for name, episodes in splits.items()}

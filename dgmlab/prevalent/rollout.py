@@ -228,7 +228,7 @@ def load_trajectories(path):
     """The trajectories of a file written by `save_trajectories` -> list of Trajectory"""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"trajectories were expected at {path}, found none. Train an agent, or check the split's name.")
+        raise FileNotFoundError(f"trajectories were expected at {path}, found none. Train an agent, or name another split.")
     arrays = ("scores", "word_attention", "view_attention")
     return [Trajectory(**{name: [np.array(x, np.float32) for x in value] if name in arrays else value
                           for name, value in row.items()}) for row in json.loads(gzip.decompress(path.read_bytes()))]
