@@ -1,6 +1,7 @@
 """An episode as something to keep: a GIF, and a page that plays without a kernel, without a server and without a network.
 
-Both take a list of pictures of one size, such as `plot_episode` draws for the steps of a trajectory.
+Both take pictures of one size, such as `plot_episode` draws for the steps of a trajectory, or the images that `render` made of
+them, so that both files cost one drawing.
 """
 
 import base64
@@ -16,7 +17,7 @@ from dgmlab.run import write_error
 from dgmlab.viz import style
 
 COLOURS = 128  # of a frame: flat colours and text need no more, and the files are a third of what they would be
-GIF_DPI, PAGE_DPI = 84, 110
+DPI = 96
 SECONDS, LAST = 1.6, 3.5  # that a step is shown, and the last one
 
 PAGE = """<!doctype html>
@@ -65,9 +66,12 @@ show(0);
 """
 
 
-def frames_of(pictures, dpi):
-    """Pictures of one size as images of few colours -> list of PIL images"""
-    images = [Image.open(io.BytesIO(picture.png(dpi, tight=False))).convert("RGB") for picture in pictures]
+def render(pictures):
+    """Pictures of one size as images of few colours -> list of PIL images; those that already are images stay as they are"""
+    pictures = list(pictures)
+    if pictures and all(isinstance(picture, Image.Image) for picture in pictures):
+        return pictures
+    images = [Image.open(io.BytesIO(picture.png(DPI, tight=False))).convert("RGB") for picture in pictures]
     if not images:
         raise ValueError("a film of at least one picture was expected, found none.")
     if len({image.size for image in images}) > 1:
@@ -78,7 +82,7 @@ def frames_of(pictures, dpi):
 
 def save_gif(pictures, path, seconds=SECONDS):
     """The pictures one after the other, forever, as a GIF -> Path. seconds: that each is shown; the last one stays longer."""
-    images = frames_of(pictures, GIF_DPI)
+    images = render(pictures)
     buffer = io.BytesIO()
     times = [round(1000 * seconds)] * (len(images) - 1) + [round(1000 * max(seconds, LAST))]
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0, disposal=1)
@@ -87,7 +91,7 @@ def save_gif(pictures, path, seconds=SECONDS):
 
 def save_page(pictures, path, title="an episode", seconds=SECONDS):
     """The pictures as one HTML file with play, pause, a slider and arrow keys; everything it needs is inside -> Path"""
-    images, encoded = frames_of(pictures, PAGE_DPI), []
+    images, encoded = render(pictures), []
     for image in images:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", optimize=True)

@@ -219,7 +219,7 @@ def _draw_band(ax, band, x0, cell, tops):
     ax.add_patch(FancyBboxPatch((x + 1.5, y + 1.5), width - 3, LANE - 5.4, boxstyle="round,pad=1.5,rounding_size=2.4",
                                 facecolor=blend(0.22, colour), edgecolor=blend(0.55, colour), linewidth=0.5, zorder=3))
     name = fitting(band.name.replace("#", " "), width - 4, NAME)  # REVERIE writes coffee#table
-    ax.text(x + width / 2, y + LANE / 2 - 1.2, name, fontsize=NAME, ha="center", va="center_baseline", zorder=4,
+    ax.text(x + width / 2, y + LANE / 2 - 1.2, name, fontsize=NAME, ha="center", va="center_baseline", zorder=4.7,
             parse_math=False)
 
 

@@ -2,7 +2,7 @@
 
 import ipywidgets as ipw
 
-from dgmlab.viz.film import save_gif, save_page
+from dgmlab.viz.film import render, save_gif, save_page
 from dgmlab.viz.navigation import collect_moment, n_moments, option_name, outcome, plot_episode, verdict
 from dgmlab.widgets.parts import StatusLine, title
 
@@ -21,7 +21,7 @@ class EpisodeReplay:
     def __init__(self, trajectory, house, episode=None):
         self.trajectory, self.house, self.episode = trajectory, house, episode
         self.n_steps = n_moments(trajectory)
-        self._pngs = {}
+        self._pngs, self._images = {}, []
         self.status = StatusLine("replay")
         last, small = self.n_steps - 1, ipw.Layout(width="42px")
         self.play = ipw.Play(value=0, min=0, max=last, interval=MILLISECONDS)
@@ -67,12 +67,18 @@ class EpisodeReplay:
 
     def save_gif(self, path):
         """The whole episode as a GIF -> Path"""
-        return save_gif([self.static(step) for step in range(self.n_steps)], path)
+        return save_gif(self._film(), path)
 
     def save_page(self, path):
         """The whole episode as an HTML file that plays by itself -> Path"""
         name = self.trajectory.instr_id + (f": {self.episode.instruction}" if self.episode is not None else "")
-        return save_page([self.static(step) for step in range(self.n_steps)], path, name)
+        return save_page(self._film(), path, name)
+
+    def _film(self):
+        """All steps as images, drawn once."""
+        if not self._images:
+            self._images = render(self.static(step) for step in range(self.n_steps))
+        return self._images
 
     def _line(self, moment):
         """A step in a line of text."""

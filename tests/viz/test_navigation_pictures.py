@@ -236,7 +236,7 @@ def test_page_needs_nothing_but_itself(film, tmp_path):
 def test_films_name_what_is_wrong(film, tmp_path):
     with pytest.raises(ValueError, match="at least one picture"):
         save_gif([], tmp_path / "no.gif")
-    with pytest.raises(ValueError, match="pictures of one size were expected, found 1155 x"):
+    with pytest.raises(ValueError, match="pictures of one size were expected, found 1008 x"):
         save_page([film[0], plot_instruction(["go"])], tmp_path / "no.html")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="cannot write"):
