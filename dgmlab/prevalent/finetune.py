@@ -5,6 +5,7 @@ leaves model/, results.json and samples/trajectories-SPLIT.json.gz. One loop ser
 toy houses, R2R and CVDN: they differ in their settings only.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from dgmlab.prevalent.actor_critic import actor_critic, imitation
 from dgmlab.prevalent.agent import build_agent, load_agent, save_agent
 from dgmlab.prevalent.agent_data import PseudoLabels, endless_batches, open_data
 from dgmlab.prevalent.angles import ANGLE_SIZE
-from dgmlab.prevalent.evaluate import evaluate
+from dgmlab.prevalent.evaluate import PROTOCOLS, evaluate
 from dgmlab.prevalent.features import environment_mask, observe
 from dgmlab.prevalent.model import Prevalent
 from dgmlab.prevalent.pretrain import load_trained
@@ -26,6 +27,7 @@ from dgmlab.prevalent.words import Words
 
 OPTIMIZERS = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
 WATCHED = ("success_rate", "spl", "ndtw", "goal_progress")  # of every split, while it trains
+CHOOSES = {"toy": "spl", "r2r": "spl", "ndh": "goal_progress"}  # whose best look gives the checkpoint
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,19 @@ class FinetuneConfig:
     dev_houses: int = 6  # houses put aside to choose the checkpoint in; 0 chooses on val_unseen [0]
     max_length: int = 80  # longest instruction in tokens [80; CVDN 300]
     cut: str = "end"  # what a longer one loses: end | start | '' is an error [end; CVDN start]
-    n_steps: int = 1000  # optimiser steps [80000; 100000]
-    batch_size: int = 64  # episodes a step [64; 20]
-    optimizer: str = "rmsprop"  # rmsprop | adam [rmsprop]
-    lr: float = 1e-4  # learning rate [1e-4; 2e-5]
-    decay: bool = False  # let the learning rate fall linearly to 0 [false]
-    clip: float = 40.0  # gradient norm [40]
+    n_steps: int = 600  # optimiser steps [80000; 100000]
+    batch_size: int = 32  # episodes a step [64; 20]
+    optimizer: str = "adam"  # rmsprop | adam [rmsprop]
+    lr: float = 5e-3  # learning rate [1e-4; 2e-5]
+    decay: bool = True  # let the learning rate fall linearly to 0 [false]
+    clip: float = 2.0  # gradient norm [40]
     feedback: str = "teacher"  # imitation along whose actions: teacher | argmax (student) | sample [teacher]
-    ml_weight: float = 0.2  # of imitation [0.2]
-    rl_weight: float = 1.0  # of the actor-critic; 0 imitates only [1]
+    ml_weight: float = 1.0  # of imitation [0.2]
+    rl_weight: float = 0.0  # of the actor-critic; 0 imitates only [1]
     ml_weight_aug: float = 0.6  # of imitation on pseudo-labelled paths [0.6]
     gamma: float = 0.9  # discount of rewards [0.9]
     entropy_weight: float = 0.01  # of the policy's entropy [0.01]
-    image_dropout: float = 0.3  # of picture features, in every step [0.3; 0.4]
+    image_dropout: float = 0.0  # of picture features, in every step [0.3; 0.4]
     environment_dropout: float = 0.4  # of the environments of pseudo-labelled paths [0.4]
     max_steps: int = 35  # of an episode, in training and evaluation [35]
     precision: str = "auto"  # fp32 | bf16 | auto: bf16 where the hardware has it
@@ -71,10 +73,10 @@ class FinetuneConfig:
 
 
 class Best:
-    """The best look so far, kept over interruptions: its SPL, and the step it was at."""
+    """The best look so far, kept over interruptions: its score, and the step it was at."""
 
     def __init__(self):
-        self.score, self.step = -1.0, 0
+        self.score, self.step = -math.inf, 0
 
     def beaten(self, score, step):
         """Note a score; whether it is the best yet."""
@@ -95,8 +97,8 @@ def train(run, config):
 
     run     `dgmlab.run.Run`; gets metrics.jsonl, checkpoints/, model/, results.json, samples/trajectories-SPLIT.json.gz
     config  FinetuneConfig
-    -> dict of the final numbers, SPLIT_METRIC with _low and _high, of the checkpoint with the best SPL on the split that
-       chooses (see `agent_data`)
+    -> dict of the final numbers, SPLIT_METRIC with _low and _high, of the checkpoint with the best SPL (CVDN: goal progress)
+       on the split that chooses, see `agent_data`
     """
     accelerator = training.start(config.seed, config.precision)
     with training.reported(run):
@@ -140,7 +142,7 @@ def train(run, config):
                 looked = look_at(agent, words, data, config, accelerator)
                 run.log(done, **looked)
                 watched = {name: value for name, value in looked.items() if name.endswith("success_rate")}
-                if best.beaten(looked[f"{next(iter(data.splits))}_spl"], done):
+                if best.beaten(looked[f"{next(iter(data.splits))}_{CHOOSES[config.data]}"], done):
                     training.save_state(run, done, accelerator, {"model": agent}, name="best")
             progress.update(done, loss=numbers["loss"], **watched)
             if training.every(done, config.save_every, config.n_steps):
@@ -219,9 +221,15 @@ def look_at(agent, words, data, config, accelerator):
     found = {}
     for split, episodes in data.splits.items():
         some = episodes[: config.n_watch]
-        summary = evaluate(play(agent, words, data, some, config, accelerator), some, data.houses, n_draws=1).summary
+        summary = evaluate(play(agent, words, data, some, config, accelerator), some, data.houses, n_draws=1,
+                           **protocol(config)).summary
         found |= {f"{split}_{name}": summary[name].mean for name in WATCHED}
     return found
+
+
+def protocol(config):
+    """What counts as arrived -> keyword arguments of `evaluate`"""
+    return PROTOCOLS["ndh" if config.data == "ndh" else "r2r"]
 
 
 def play(agent, words, data, episodes, config, accelerator):
@@ -243,7 +251,7 @@ def finish(run, config, agent, words, data, best, accelerator):
     for split, episodes in data.splits.items():
         trajectories = play(agent, words, data, episodes, config, accelerator)
         save_trajectories(Path(run.samples) / f"trajectories-{split}.json.gz", trajectories)
-        for name, interval in evaluate(trajectories, episodes, data.houses).summary.items():
+        for name, interval in evaluate(trajectories, episodes, data.houses, **protocol(config)).summary.items():
             numbers |= {f"{split}_{name}": interval.mean, f"{split}_{name}_low": interval.low,
                         f"{split}_{name}_high": interval.high}
     run.save_results(numbers)
