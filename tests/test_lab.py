@@ -55,6 +55,20 @@ PICTURE_CELLS = [
     f"print('{MARKER}')",
 ]
 
+NAVIGATION_CELLS = [
+    "from dgmlab.prevalent.houses import Houses\n"
+    "from dgmlab.prevalent.toy_tasks import toy_episodes\n"
+    "from dgmlab.prevalent.walk import Walk\n"
+    "from dgmlab.widgets import EpisodeReplay, WalkByHand\n"
+    "houses = Houses.toy([0])\n"
+    "house, task = houses.houses['toy0'], toy_episodes(houses, 1, 0)[0]\n"
+    "begin = lambda: Walk(houses, [houses.row('toy0', task.path[0])], [task.heading])",
+    "hand = WalkByHand(house, begin, task)\nhand.view",
+    "guide = WalkByHand(house, begin, task)\nguide.follow(task.path)\nguide.move(0)\n"
+    "EpisodeReplay(guide.trail, house, task).view",
+    f"print('{MARKER}')",
+]
+
 
 @pytest.fixture(scope="module")
 def chromium():
@@ -102,6 +116,7 @@ def server(tmp_path_factory, chromium):
     (folder / "home").mkdir()
     write_notebook(root / "toy.ipynb", TOY_CELLS)
     write_notebook(root / "pictures.ipynb", PICTURE_CELLS)
+    write_notebook(root / "navigation.ipynb", NAVIGATION_CELLS)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -280,6 +295,50 @@ def test_picture_notebook_samples_walks_and_translates(page, server):
     expect(status).to_have_text("cat to dog, picture 1 of 0 to 2", timeout=30_000)
     translator.get_by_label("direction").select_option("dog to cat")
     expect(status).to_have_text("dog to cat, picture 0 of 0 to 1", timeout=30_000)
+
+
+def test_navigation_notebook_walks_by_hand_and_replays(page, server):
+    from playwright.sync_api import expect
+
+    run_notebook(page, server, "navigation.ipynb", 60)
+
+    hand = find(page, ".dgmlab-walk")
+    status, picture = hand.locator(".dgmlab-walk-status"), hand.locator("img")
+    expect(status).to_have_text("0 moves")
+    spots = hand.locator("[class*=dgmlab-hand-] button:visible")
+    shown = spots.count()
+    assert shown >= 2 and shown % 2 == 0, f"two numbers for each candidate, on the map and above the strip; found {shown}"
+    frame = picture.bounding_box()
+    for i in range(shown):  # each lies on the picture, at its place and of its size
+        box = spots.nth(i).bounding_box()
+        assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] and box["width"] == 30
+        assert frame["y"] <= box["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"] and box["height"] == 30
+    assert len({(spots.nth(i).bounding_box()["x"], spots.nth(i).bounding_box()["y"]) for i in range(shown)}) == shown
+    before = picture.get_attribute("src")
+    spots.first.click()
+    expect(status).to_have_text("1 move", timeout=30_000)
+    assert picture.get_attribute("src") != before
+    hand.get_by_label("show goal and reference").check()
+    expect(status).to_contain_text("m to the goal", timeout=30_000)
+    hand.get_by_role("button", name="STOP").click()
+    expect(status).to_contain_text("after 1 move", timeout=30_000)
+    expect(spots).to_have_count(0)
+    hand.get_by_role("button", name="Start again").click()
+    expect(status).to_contain_text("0 moves", timeout=30_000)
+
+    replay = find(page, ".dgmlab-replay")
+    status, picture = replay.locator(".dgmlab-replay-status"), replay.locator("img")
+    expect(status).to_contain_text("step 1 of")
+    before = picture.get_attribute("src")
+    replay.get_by_title("one step on").click()
+    expect(status).to_contain_text("step 2 of", timeout=30_000)
+    assert picture.get_attribute("src") != before
+    replay.locator(".widget-slider .noUi-handle").first.focus()
+    page.keyboard.press("End")
+    expect(status).to_contain_text("success, SPL 1.00", timeout=30_000)
+    replay.get_by_title("one step back").click()
+    replay.locator(".widget-play button").first.click()  # plays on to the end
+    expect(status).to_contain_text("success, SPL 1.00", timeout=30_000)
 
 
 def test_latent_space_notebook_moves_through_sentences(page, server):

@@ -8,7 +8,7 @@ from dgmlab.viz import style
 from dgmlab.viz.words import text_sheet, text_width
 
 SHADE = "Blues"
-SPECIAL = ("[CLS]", "[SEP]", "<BOS>", "<EOS>", "<PAD>", "[PAD]")
+SPECIAL = ("<CLS>", "<SEP>", "[CLS]", "[SEP]")  # tokens that are not words: of R2R's vocabulary, of WordPiece
 
 
 def _broken(words, size, width):

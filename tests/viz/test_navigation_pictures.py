@@ -59,7 +59,8 @@ def house():
     unobstructed = np.zeros((5, 5), bool)
     for a, b in ((0, 1), (1, 2), (2, 3), (1, 4)):
         unobstructed[a, b] = unobstructed[b, a] = True
-    return House("row", tuple("abcde"), POSITION, np.ones(5, bool), unobstructed, np.zeros(5, int), ("hall",) * 4 + ("kitchen",))
+    rooms = ("hall",) * 4 + ("kitchen",)
+    return House("row", tuple("abcde"), POSITION, np.ones(5, bool), unobstructed, np.zeros(5, int), rooms)
 
 
 @pytest.fixture
@@ -70,11 +71,10 @@ def episode():
 @pytest.fixture
 def trajectory():
     """Goes from a to b, east to e, back to b, and stops there."""
-    n_words = 4
-    return Trajectory("7_0", "row", list("abeb"), [12, 12, 15, 21], [1, 3, 1, 0],
-                      [np.array([0.1, 0.9]), np.array([0.1, 0.1, 0.3, 0.5]), np.array([0.4, 0.6]), np.array([0.7, 0.1, 0.1, 0.1])],
-                      [["b"], ["a", "c", "e"], ["b"], ["a", "c", "e"]], ["[CLS]", "walk", "on", "[SEP]"],
-                      [np.eye(n_words)[i] for i in range(4)], [np.eye(36)[i] for i in range(4)])
+    scores = [np.array(shares) for shares in ([0.1, 0.9], [0.1, 0.1, 0.3, 0.5], [0.4, 0.6], [0.7, 0.1, 0.1, 0.1])]
+    candidates = [["b"], ["a", "c", "e"], ["b"], ["a", "c", "e"]]
+    return Trajectory("7_0", "row", list("abeb"), [12, 12, 15, 21], [1, 3, 1, 0], scores, candidates,
+                      ["<CLS>", "walk", "on", "<SEP>"], list(np.eye(4)), list(np.eye(36)[:4]))
 
 
 def test_a_moment_holds_where_the_agent_is_and_what_it_does(trajectory, house, episode):
@@ -92,8 +92,8 @@ def test_a_moment_holds_where_the_agent_is_and_what_it_does(trajectory, house, e
 
 
 def test_at_the_goal_the_best_is_to_stop(trajectory, house, episode):
-    there = trajectory._replace(path=list("abcd"), actions=[1, 2, 2, 0], candidates=[["b"], ["a", "c", "e"], ["b", "d"], ["c"]],
-                                scores=[])
+    there = trajectory._replace(path=list("abcd"), actions=[1, 2, 2, 0], scores=[],
+                                candidates=[["b"], ["a", "c", "e"], ["b", "d"], ["c"]])
     assert [collect_moment(there, house, step, episode).best for step in range(4)] == [1, 2, 2, 0]
     assert collect_moment(there, house, 3, episode).options[0].score is None
 

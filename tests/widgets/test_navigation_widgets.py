@@ -49,13 +49,6 @@ def hand(house, episode):
     return WalkByHand(house, lambda: Walker(house, house.index(episode.path[0])), episode, FIRST)
 
 
-def number_to(house, here, there):
-    return house.candidates.index[house.index(here)].tolist().index(house.index(there)) + 1
-
-
-def walk_on(hand, house, path):
-    for here, there in zip(path, path[1:], strict=False):
-        assert hand.move(number_to(house, here, there)) == there
 
 
 def shown(hand):
@@ -64,7 +57,7 @@ def shown(hand):
 
 def test_walking_the_reference_and_stopping_is_a_success(hand, house, episode):
     assert hand.status.text == "0 moves" and shown(hand)[0] == "STOP" and hand.score is None
-    walk_on(hand, house, episode.path)
+    hand.follow(episode.path)
     assert hand.trail.path == list(episode.path) and len(hand.trail.views) == len(episode.path) and not hand.ended
     assert hand.move(0) == episode.goals[0] and hand.ended
     assert hand.score.success_rate == 1 and hand.score.spl == pytest.approx(1) and hand.trail.actions[-1] == 0
@@ -76,7 +69,7 @@ def test_walking_the_reference_and_stopping_is_a_success(hand, house, episode):
 
 def test_a_detour_costs_spl_and_stopping_at_once_fails(hand, house, episode):
     a, b = episode.path[:2]
-    walk_on(hand, house, [a, b, a, *episode.path[1:]])
+    hand.follow([a, b, a, *episode.path[1:]])
     hand.move(0)
     assert hand.score.success_rate == 1 and 0 < hand.score.spl < 1
     hand.again.click()
@@ -112,6 +105,13 @@ def test_transparent_buttons_lie_on_the_numbers_and_move(hand, house, episode):
     assert hand._name != WalkByHand(house, lambda: Walker(house, 0), episode, FIRST)._name
 
 
+def test_only_ways_of_the_house_can_be_followed(hand, episode):
+    for path in (episode.path[::-1], [episode.path[0], episode.path[2]]):
+        with pytest.raises(ValueError, match=f"a way from '{episode.path[0]}' was expected"):
+            hand.follow(path)
+    assert hand.trail.path == [episode.path[0]]
+
+
 def test_errors_are_one_line_and_nobody_moves(hand, house):
     before = (hand.image.value, hand.trail)
     assert hand.move(99) is None and hand.status.failed and hand.status.text == "IndexError: action 99 does not exist"
@@ -131,7 +131,7 @@ def test_without_an_episode_there_is_nothing_to_reach(house):
 
 
 def test_a_trail_by_hand_can_be_replayed(hand, house, episode):
-    walk_on(hand, house, episode.path)
+    hand.follow(episode.path)
     hand.move(0)
     replay = EpisodeReplay(hand.trail, house, episode)
     n = len(episode.path)
@@ -150,7 +150,7 @@ def test_a_trail_by_hand_can_be_replayed(hand, house, episode):
 
 
 def test_steps_are_drawn_when_looked_at_and_kept(hand, house, episode, monkeypatch):
-    walk_on(hand, house, episode.path)
+    hand.follow(episode.path)
     drawn = []
     original = EpisodeReplay.static
     monkeypatch.setattr(EpisodeReplay, "static", lambda self, step=-1: drawn.append(step) or original(self, step))
@@ -164,7 +164,7 @@ def test_steps_are_drawn_when_looked_at_and_kept(hand, house, episode, monkeypat
 
 
 def test_films_of_a_replay(hand, house, episode, tmp_path):
-    walk_on(hand, house, episode.path[:2])
+    hand.follow(episode.path[:2])
     hand.move(0)
     replay = EpisodeReplay(hand.trail, house, episode)
     with Image.open(replay.save_gif(tmp_path / "walk.gif")) as image:
