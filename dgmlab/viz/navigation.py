@@ -150,12 +150,12 @@ def outcome(trajectory, house, episode):
 
 
 @style.styled
-def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=True, running=False):
+def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, around=0.0, running=False):
     """One step of an episode: instruction, map, action scores and panorama in one picture, of one size for all of its steps.
 
     step     0 the first; -1 the last, with what became of it
     reveal   whether the reference, the goal and the distance to it are shown
-    zoom     whether the map shows what lies around the paths, or whole floors
+    around   metres around the paths that the map shows besides the panoramas next to them
     running  whether the episode goes on after its last step
     -> Figure; `numbers` holds the step, and `spots`: {number of a candidate: [(x, y) of its badges]}, shares of the picture's
        width and height from the top left
@@ -178,9 +178,8 @@ def plot_episode(trajectory, house, episode=None, step=-1, reveal=True, zoom=Tru
     ax.text(WIDTH - MARGIN, 14, note or f"{trajectory.instr_id}  ·  {house.scan}", fontsize=9.5, ha="right", va="center",
             parse_math=False, color=colour, fontweight="bold" if note else "normal")
     draw_instruction(ax, words, moment.word_attention, MARGIN + 2, 30, inner, size)
-    shown = None if not zoom else [*walked, *reference]
-    floors = floors_of(house, [*walked, *reference])
-    spots = draw_floors(figure, house, scene, floors, shown, (MARGIN, map_top, inner - SIDE - BETWEEN, MAP))
+    place = (MARGIN, map_top, inner - SIDE - BETWEEN, MAP)
+    spots = draw_floors(figure, house, scene, [*walked, *reference], place, around)
     _draw_side(figure, moment, scene, map_top, height)
     seen = house.objects[moment.here] if house.objects else ()
     strip = collect_strip(seen, moment.heading, moment.view_attention, moment.options, moment.chosen, lanes)
@@ -209,14 +208,16 @@ def verdict(scores):
     return f"failure, {scores.nav_error:.1f} m from the goal", style.MARK
 
 
-def draw_floors(figure, house, scene, floors, shown, place):
-    """Floors beside each other at one scale, in a place (left, top, width, height) in points from the figure's top left.
+def draw_floors(figure, house, scene, on, place, around=0.0):
+    """The floors of some panoramas beside each other at one scale.
 
-    shown  panoramas that must be seen, with their neighbours; None: whole floors
+    on      panoramas that must be seen, with those next to them and those less than `around` metres away
+    place   (left, top, width, height) in points from the figure's top left
     -> {number: [(x, y)]} of the candidates' badges, shares of the figure's width and height from its top left
     """
     (left, top, width, tall), (wide, high) = place, 72 * figure.get_size_inches()
-    boxes = [_map_window(house, floor, scene, shown) for floor in floors]
+    floors = floors_of(house, on)
+    boxes = [_map_window(house, floor, scene, on, around) for floor in floors]
     head, space = (14 if len(floors) > 1 else 0), width - BETWEEN * (len(floors) - 1)
     across = sum(box[2] for box in boxes)
     scale = min(space / across, (tall - head) / max(box[3] for box in boxes), CLOSEST)
@@ -237,12 +238,11 @@ def draw_floors(figure, house, scene, floors, shown, place):
     return spots
 
 
-def _map_window(house, floor, scene, shown):
-    """What a map must show of a floor: all of it, or some panoramas with their neighbours."""
-    if shown is None:
-        return window(house, [floor], scene)
-    touched = np.isin(house.edges, shown).any(axis=1)
-    near = {*shown, *house.edges[touched].ravel().tolist()}
+def _map_window(house, floor, scene, on, around):
+    """What a map must show of a floor, as `window` gives it."""
+    touched = np.isin(house.edges, on).any(axis=1)
+    gaps = np.linalg.norm(house.position[:, None] - house.position[None, on], axis=-1).min(axis=1)  # (N,)
+    near = {*on, *house.edges[touched].ravel().tolist(), *np.flatnonzero(house.included & (gaps < around)).tolist()}
     return window(house, [floor], scene, [i for i in near if house.floor[i] == floor])
 
 
@@ -280,8 +280,7 @@ def plot_routes(cases, columns=3, width=10.5, title=""):
         note, colour = verdict(outcome(trajectory, house, episode))
         ax.text(left + 1, y + 7, fitting(caption, cell - 4, 8), fontsize=8, va="center", parse_math=False)
         ax.text(left + 1, y + 19, note, fontsize=8, va="center", color=colour, fontweight="bold")
-        on = [*walked, *reference]
-        draw_floors(figure, house, scene, floors_of(house, on), on, (left, y + head, cell, tall))
+        draw_floors(figure, house, scene, [*walked, *reference], (left, y + head, cell, tall))
         numbers.append({"instr_id": trajectory.instr_id, "scan": house.scan, "verdict": note, "path": list(trajectory.path)})
     figure.legend(handles=legend_items(scene), loc="lower center", ncols=3, borderaxespad=0.2)
     return style.finish(figure, {"episodes": numbers})

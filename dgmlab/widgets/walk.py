@@ -13,6 +13,7 @@ from dgmlab.viz import style
 from dgmlab.viz.navigation import WIDTH, collect_moment, heading_at, option_name, outcome, plot_episode
 from dgmlab.widgets.parts import StatusLine, title
 
+AROUND = 7.0  # metres around the walk that the map shows
 SPOT = 30  # pixels that a clickable spot is wide
 SPOTS_EACH = 2  # of a candidate: on the map and above the panorama
 
@@ -138,8 +139,8 @@ class WalkByHand:
 
     def static(self):
         """Where one is now as a figure, for headless runs. -> Figure"""
-        return plot_episode(self.trail, self.house, self.episode, -1, reveal=self.reveal.value or self.ended, zoom=False,
-                            running=not self.ended)
+        return plot_episode(self.trail, self.house, self.episode, -1, reveal=self.reveal.value or self.ended,
+                            around=AROUND, running=not self.ended)
 
     def _here(self):
         return self.house.viewpoints[int(self._walk.row[0]) - self._first]

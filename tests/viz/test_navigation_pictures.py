@@ -142,11 +142,11 @@ def test_spots_of_the_candidates_are_where_their_badges_are_drawn(trajectory, ho
             assert rim > 30, f"no badge {number} around ({column}, {row})"
 
 
-def test_whole_floors_or_what_lies_around_the_paths(house, episode, trajectory):
+def test_maps_show_what_lies_around_the_paths(house, episode, trajectory):
     stay = trajectory._replace(path=["a"], actions=[0], scores=[], candidates=[["b"]])
     assert "1" in plot_episode(stay, house, None, 0).numbers["spots"]
-    near, whole = (plot_episode(stay, house, None, 0, zoom=zoom).axes[1] for zoom in (True, False))
-    assert np.diff(near.get_ylim()) < 12 < np.diff(whole.get_ylim())
+    tops = [plot_episode(stay, house, None, 0, around=around).axes[1].get_ylim()[1] for around in (0.0, 6.0, 9.0)]
+    assert tops[0] == tops[1] < 8 < tops[2] < 12, "b is next to a, c is 8 m away, d 12 m"
 
 
 def test_actions_in_words_and_bars(trajectory, house, episode):
