@@ -7,7 +7,7 @@ Objects are those that REVERIE annotates (Qi et al. 2020), within 3 m of a panor
 the labels of Matterport3D's region classification (Chang et al. 2017), guessed where there are none (see rooms). The tables
 are read from `data_home()/matterport`; nothing of them is part of this package. Toy houses bring their own objects and rooms.
 
-The numbers of a view are 0 or 1, in this order:
+The numbers of a view are 0, or LOUDNESS for what is there, in this order:
     objects      one per name of the vocabulary: the object is in the view
     room         one per room and one for unknown: where the panorama stands, the same in its 36 views
     room ahead   the same for the panoramas that this view leads to (those whose candidate stands in it): what a picture
@@ -36,6 +36,7 @@ from dgmlab.prevalent.toy_house import COLOURS, FURNITURE, NOUNS
 # that stand in such rooms
 ROOMS = ("office", "lounge", "family room", "entryway", "dining room", "living room", "stairs", "kitchen", "porch", "bathroom",
          "bedroom", "hallway")
+LOUDNESS = 8  # of a name that is there: the norm of the 128 numbers of a direction, which stand beside it
 MIN_USES = 10  # objects of a name in all houses for it to have a number of its own: 308 names
 
 
@@ -137,7 +138,10 @@ def toy_vocabulary():
 def semantic_views(houses, vocabulary):
     """Names as features (see the top of this file); real houses without annotations are described first.
 
-    -> (P, 36, F) uint8 of 0 and 1, F = vocabulary.size; zeros for excluded panoramas
+    A name that is there counts LOUDNESS: with 1, beside directions of norm 8, attention by dot products hardly heard it, and
+    a follower reached 33 % in unseen toy houses after 300 steps in place of 59 %.
+
+    -> (P, 36, F) uint8 of 0 and LOUDNESS, F = vocabulary.size; zeros for excluded panoramas
     """
     n_objects, n_rooms = len(vocabulary.objects), len(vocabulary.rooms) + 1
     column = {name: i for i, name in enumerate(vocabulary.objects)}
@@ -150,13 +154,13 @@ def semantic_views(houses, vocabulary):
         seen = [(first + i, view, column[sighting.name]) for i, found in enumerate(house.objects) for sighting in found
                 if sighting.name in column for view in sighting.views]
         if seen:
-            views[tuple(np.array(seen).T)] = 1
+            views[tuple(np.array(seen).T)] = LOUDNESS
         for i, room in enumerate(house.rooms):
             rooms[first + i] = number.get(room, n_rooms - 1)
 
-    views[np.arange(len(houses)), :, n_objects + rooms] = 1
+    views[np.arange(len(houses)), :, n_objects + rooms] = LOUDNESS
     row, k = np.nonzero(houses.candidates.index >= 0)
     ahead = rooms[houses.candidates.index[row, k]]
-    views[row, houses.candidates.view[row, k], n_objects + n_rooms + ahead] = 1
+    views[row, houses.candidates.view[row, k], n_objects + n_rooms + ahead] = LOUDNESS
     views[~houses.included] = 0
     return views
