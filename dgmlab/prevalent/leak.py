@@ -50,7 +50,7 @@ def check_leak(training, validation=None):
     """
     if validation is None:
         validation = {split: load_r2r(split) for split in ("val_seen", *UNSEEN)}
-    mine, shared = _training(training), np.zeros(0, dtype=bool)
+    mine, shared = _training(training), False
     for split, episodes in validation.items():
         if split in UNSEEN:
             common = sorted(mine.scans & {episode.scan for episode in episodes})
@@ -65,8 +65,8 @@ def check_leak(training, validation=None):
                 episode = episodes[which[0]]
                 raise ValueError(f"leak: '{episode.instruction[:60]}' ({split}, instr_id {episode.instr_id}) is among the training "
                                  f"triplets as {mine.name(number)}. {ADVICE}")
-        shared = np.isin(mine.path, path) | (shared if len(shared) else False)
-    return Checked(len(mine.text), int(shared.sum()))
+        shared = shared | np.isin(mine.path, path)
+    return Checked(len(mine.text), int(np.sum(shared)))
 
 
 def _training(training):

@@ -220,7 +220,7 @@ class _Column:
             self.file, {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)})
 
     def append(self, values):
-        values = np.asarray(values).astype(self.dtype)
+        values = np.asarray(values, self.dtype)  # at once: a list of keys would become floats on the way
         self.file.write(values.tobytes())
         self.length += len(values)
 
