@@ -141,8 +141,8 @@ def train(run, config):
             if training.every(done, config.eval_every, config.n_steps):
                 looked = look_at(agent, words, data, config, accelerator)
                 run.log(done, **looked)
-                watched = {name: value for name, value in looked.items() if name.endswith("success_rate")}
-                if best.beaten(looked[f"{next(iter(data.splits))}_{CHOOSES[config.data]}"], done):
+                watched = {name: value for name, value in looked.items() if name.startswith("success_rate")}
+                if best.beaten(looked[f"{CHOOSES[config.data]}/{next(iter(data.splits))}"], done):
                     training.save_state(run, done, accelerator, {"model": agent}, name="best")
             progress.update(done, loss=numbers["loss"], **watched)
             if training.every(done, config.save_every, config.n_steps):
@@ -217,13 +217,13 @@ def make_optimizer(config, agent):
 
 
 def look_at(agent, words, data, config, accelerator):
-    """Scores of the first `n_watch` episodes of every split -> dict SPLIT_METRIC -> float"""
+    """Scores of the first `n_watch` episodes of every split -> dict 'METRIC/SPLIT' -> float"""
     found = {}
     for split, episodes in data.splits.items():
         some = episodes[: config.n_watch]
         summary = evaluate(play(agent, words, data, some, config, accelerator), some, data.houses, n_draws=1,
                            **protocol(config)).summary
-        found |= {f"{split}_{name}": summary[name].mean for name in WATCHED}
+        found |= {f"{name}/{split}": summary[name].mean for name in WATCHED}
     return found
 
 

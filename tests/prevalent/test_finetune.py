@@ -86,9 +86,9 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(kind, speaker, tmp_path
 def test_a_run_leaves_its_best_agent_and_what_that_did(tmp_path):
     results = train_here(tmp_path, TINY)
     data, run = open_data(TINY), Run(tmp_path)
-    looks = [row for row in run.metrics() if "dev_spl" in row]
+    looks = [row for row in run.metrics() if "spl/dev" in row]
     assert [row["step"] for row in looks] == [2, 4, 6]
-    best = max(looks, key=lambda row: (row["dev_spl"], -row["step"]))
+    best = max(looks, key=lambda row: (row["spl/dev"], -row["step"]))
     assert results["best_step"] == best["step"] == load_agent(tmp_path).about["step"]
     for split, episodes in data.splits.items():
         trajectories = load_trajectories(run.samples / f"trajectories-{split}.json.gz")
