@@ -102,18 +102,10 @@ class WalkByHand:
     def move(self, number):
         """Go to a candidate, or stop (0) -> viewpoint where one now is, or None when it failed (the widget says why)."""
         try:
-            if self.ended:
-                raise ValueError("the episode is over. Start again, or replay the trail.")
-            self._walk.move([number])
+            self._act(number)
         except Exception as error:  # whatever the walk raises must end up in the widget, not in a lost log of the kernel
             self.status.fail(error)
             return None
-        self._actions.append(int(number))
-        if number:
-            self._path.append(self._here())
-            self._views.append(int(self._walk.view[0]))
-        else:
-            self.score = outcome(self.trail, self.house, self.episode)
         self.refresh()
         return self._path[-1]
 
@@ -124,7 +116,20 @@ class WalkByHand:
             if here != self._path[-1] or self.house.index(there) not in ways:
                 raise ValueError(f"a way from '{self._path[-1]}' was expected, found a step from '{here}' to '{there}'. "
                                  "Give a path of the house that begins where the walker is.")
-            self.move(ways.index(self.house.index(there)) + 1)
+            self._act(ways.index(self.house.index(there)) + 1)
+        self.refresh()
+
+    def _act(self, number):
+        """One action of the walker, noted but not drawn; raises what the walker raises."""
+        if self.ended:
+            raise ValueError("the episode is over. Start again, or replay the trail.")
+        self._walk.move([number])
+        self._actions.append(int(number))
+        if number:
+            self._path.append(self._here())
+            self._views.append(int(self._walk.view[0]))
+        else:
+            self.score = outcome(self.trail, self.house, self.episode)
 
     def refresh(self):
         """Draw where one is; an error becomes a line in the widget, and the picture stays."""
