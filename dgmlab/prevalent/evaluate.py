@@ -73,6 +73,23 @@ def evaluate(trajectories, episodes, houses, threshold=3.0, inclusive=False, sta
     return Evaluation(dict(zip(names, table.T, strict=True)), summary, tuple(episode.instr_id for episode in episodes))
 
 
+def difference(ours, theirs, episodes, name="success_rate", clusters=None, n_draws=1000, level=0.95, seed=0):
+    """How much better one agent is than another on the same episodes, in pairs: what is easy or hard for both cancels out.
+
+    ours, theirs  Evaluation of the two, of `episodes`
+    name          a score, see Evaluation.rows
+    clusters, n_draws, level, seed  as in `evaluate`
+    -> Interval of the mean difference; one that holds 0 shows none
+    """
+    instr_ids = tuple(episode.instr_id for episode in episodes)
+    for found in (ours, theirs):
+        if found.instr_ids != instr_ids:
+            raise ValueError(f"a difference in pairs needs two evaluations of the same {len(instr_ids)} episodes, found one "
+                             f"of {len(found.instr_ids)} others or in another order. Evaluate both on these.")
+    return cluster_interval(ours.rows[name] - theirs.rows[name], groups(episodes) if clusters is None else clusters, n_draws,
+                            level, seed)
+
+
 def _by_instr_id(trajectories, episodes):
     """instr_id -> trajectory, once for each episode and for nothing else."""
     problems = _id_problems([trajectory.instr_id for trajectory in trajectories], episodes)
