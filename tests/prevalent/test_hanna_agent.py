@@ -1,11 +1,13 @@
 """The loop of HANNA by hand, its teachers against what the paper says, and an agent that learns in toy houses."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from dgmlab.data.registry import data_home
 from dgmlab.prevalent.agent import build_agent
 from dgmlab.prevalent.evaluate import PROTOCOLS, evaluate
 from dgmlab.prevalent.features import observe_at, open_features
@@ -14,7 +16,7 @@ from dgmlab.prevalent.hanna_agent import HannaAgent, HannaStep, Situation, entro
 from dgmlab.prevalent.hanna_play import Party, Played, Record, play, run_hanna
 from dgmlab.prevalent.hanna_teacher import FLOOR, ask_targets, hanna_loss, past_mistakes
 from dgmlab.prevalent.hanna_train import HannaConfig, open_hanna, train
-from dgmlab.prevalent.house import check_path
+from dgmlab.prevalent.house import House, check_path
 from dgmlab.prevalent.houses import Houses
 from dgmlab.prevalent.model import Prevalent
 from dgmlab.prevalent.policies import RandomAgent, Step
@@ -261,6 +263,36 @@ def test_resume_gives_the_same_agent(tmp_path):
     assert final == whole.results["metrics"] and {"val_unseen_spl", "val_seen_help_requests_high"} <= set(final)
 
 
+@pytest.mark.skipif(not (data_home() / "matterport").is_dir(), reason="needs matterport/ in DGMLAB_DATA")
+def test_task_files_put_in_by_hand_can_be_trained_on(tmp_path, monkeypatch):
+    real, folder = data_home() / "matterport", tmp_path / "matterport"
+    (folder / "HANNA").mkdir(parents=True)
+    for name in ("connectivity", "REVERIE", "regions"):
+        (folder / name).symlink_to(real / name)
+    routes = {}
+    for split, scan in (("train", "8194nk5LbLH"), ("val_seen", "8194nk5LbLH"), ("val_unseen", "2t7WUuJeko7")):
+        house = House.load(scan)
+        start = house.edges[0, 0]
+        far = np.where(np.isfinite(house.distance[start]), house.distance[start], 0).argmax()
+        path = house.shortest_path(house.viewpoints[start], house.viewpoints[far])
+        task = {"path_id": 5, "scan": scan, "heading": 0.5, "paths": [path], "instructions": ["find a mug", "find the mug"]}
+        (folder / "HANNA" / f"hanna_{split}.json").write_text(json.dumps([task]))
+        routes.setdefault(scan, []).append({"path_id": split, "path": path[:3], "instruction": "go on to the door and wait",
+                                            "view_id": 13, "split": split})
+    (folder / "HANNA" / "routes.json").write_text(json.dumps(routes))
+    monkeypatch.setenv("DGMLAB_DATA", str(tmp_path))
+    data = open_hanna(HannaConfig(data="hanna", n_eval=1))
+    assert len(data.train) == 2 and [len(data.splits[name]) for name in ("val_seen", "val_unseen")] == [1, 1]
+    assert data.features.name == "semantic" and data.features.size == 334
+    assert {split: [route.route_id for route in anna.routes] for split, anna in data.anna.items()} == {
+        split: [split] for split in ("train", "val_seen", "val_unseen")}
+    words = Words.build(data.texts, min_count=1)
+    assert "door" in words.vocabulary and "mug" in words.vocabulary
+    agent = HannaAgent(build_agent("follower", "tiny", len(words), data.features.size + 128, max_length=50))
+    found = run_hanna(agent, data.anna["val_unseen"], data.features, words, data.splits["val_unseen"], 4)
+    assert found[0].instr_id == "5_0" and found[0].path[0] == data.splits["val_unseen"][0].path[0]
+
+
 def test_wrong_settings_are_named(tmp_path, world):
     with pytest.raises(KeyError, match="no data of an agent that asks is called 'toys'. Did you mean 'toy'"):
         open_hanna(HannaConfig(data="toys"))
@@ -276,7 +308,7 @@ def test_wrong_settings_are_named(tmp_path, world):
 
 @pytest.mark.slow
 def test_an_agent_learns_in_toy_houses_and_asking_helps_it(tmp_path):
-    config = HannaConfig(precision="fp32", n_steps=120)
+    config = HannaConfig(precision="fp32", n_steps=160, eval_every=0)
     final = train(Run.start(tmp_path, {}), config)
     data = open_hanna(config)
     episodes = data.splits["val_unseen"]
@@ -288,5 +320,4 @@ def test_an_agent_learns_in_toy_houses_and_asking_helps_it(tmp_path):
     deaf = SimpleNamespace(houses=data.houses, can_request=np.zeros(len(data.houses), bool))
     alone = run_hanna(agent, deaf, data.features, words, episodes, config.eval_steps)
     alone = evaluate(alone, episodes, data.houses, **PROTOCOLS["hanna"]).summary
-    print(rate["success_rate"], alone["success_rate"], final["val_unseen_success_rate"], final["val_unseen_help_requests"])
     assert final["val_unseen_success_rate"] > alone["success_rate"].mean
