@@ -37,8 +37,7 @@ class SpeakerConfig:
     n_layers: int = 2  # of the transformer decoder
     n_heads: int = 4  # of the transformer decoder
     max_length: int = 120  # most words of an instruction [120]
-    picture_gain: float = 1.0  # what the picture numbers of a view are multiplied by [1, for those of a ResNet]
-    angle_gain: float = 1.0  # what the 128 of its angle are multiplied by [1]
+    input_gain: float = 1.0  # what the numbers of views and choices are multiplied by [1]
 
     def __post_init__(self):
         if self.decoder not in DECODERS:
@@ -48,12 +47,11 @@ class SpeakerConfig:
                              f"{self.n_heads} heads. Try {max(1, self.hidden_size // self.n_heads) * self.n_heads}.")
 
 
-# Where a view is told by the names of things, two or three of its numbers are 1, and the 32 copies of its angle drown them:
-# the weights of a direction move 32 at a time, and saturate the tanh behind them before the first name has been learned.
-NAMES = {"picture_gain": 4.0, "angle_gain": 0.18}
+# A direction comes in 32 copies, so that a step of Adam turns what is made of it 32 times. At the learning rates of short runs
+# this saturates the tanh behind the views before the first object has a name; divided by sqrt(32) the copies count as one.
 PRESETS = {
-    "tiny": {"hidden_size": 128, "embedding_size": 64, "dropout": 0.0, **NAMES},
-    "small": {"hidden_size": 256, "embedding_size": 128, "dropout": 0.3, **NAMES},
+    "tiny": {"hidden_size": 128, "embedding_size": 64, "dropout": 0.0, "input_gain": 0.18},
+    "small": {"hidden_size": 256, "embedding_size": 128, "dropout": 0.3, "input_gain": 0.18},
     "paper": {},
 }
 
@@ -102,7 +100,7 @@ class SoftDotAttention(nn.Module):
         """Weights softmax(c W q), output tanh(W' [attended; q]).
 
         query (..., T, H) float, context (..., S, C) float, mask (..., S) bool, True where there is something to attend to,
-        gain (C,) float, what the context is multiplied by
+        gain  what the context is multiplied by
         -> Attended(output (..., T, H), weights (..., T, S))
         """
         scores = (self.to_context(query) * gain) @ context.transpose(-1, -2)  # (..., T, S)
@@ -126,9 +124,7 @@ class PathEncoder(nn.Module):
         self.attention = SoftDotAttention(size, width)
         self.path = nn.LSTM(size, size // 2, batch_first=True, bidirectional=True)
         self.drop = nn.Dropout(config.dropout)
-        gains = (config.picture_gain, config.angle_gain)
-        self.register_buffer("gain", torch.tensor(gains).repeat_interleave(torch.tensor([config.feature_size, ANGLE_SIZE])),
-                             persistent=False)
+        self.gain = config.input_gain
 
     def forward(self, inputs):
         """PathInputs of actions (B, S, D), views (B, S, 36, D) and mask (B, S) -> (B, S, H) float, zeros where padded"""

@@ -147,15 +147,16 @@ def log_likelihood(speaker, words, features, houses, paths, texts, headings=None
     paths     B lists of rows of `houses`
     texts     B instructions; one longer than the speaker writes is cut at its end
     headings  (B,) radians at the start; default 0
-    -> (B,) float32
+    -> (B,) float32 on the CPU
     """
+    device = next(speaker.parameters()).device
     headings = np.zeros(len(paths)) if headings is None else headings
     scores = [torch.zeros(0)]
     for start in range(0, len(paths), batch_size):
         some = slice(start, start + batch_size)
-        inputs = path_inputs(features, houses, paths[some], headings[some])
-        ids, _ = words.batch(texts[some], speaker.config.max_length + 2, "end")
-        scores.append(-word_nll(speaker(inputs, ids).logits, ids).sum(1))
+        inputs = path_inputs(features, houses, paths[some], headings[some], device)
+        ids = words.batch(texts[some], speaker.config.max_length + 2, "end")[0].to(device)
+        scores.append(-word_nll(speaker(inputs, ids).logits, ids).sum(1).cpu())
     return torch.cat(scores)
 
 
@@ -170,7 +171,7 @@ def back_translate(speaker, words, features, houses, paths, headings, environmen
     """
     was_training = speaker.training
     speaker.eval()
-    inputs = path_inputs(features, houses, paths, headings, environment=environment)
+    inputs = path_inputs(features, houses, paths, headings, next(speaker.parameters()).device, environment=environment)
     ids = speak(speaker, words, inputs, temperature, max_length=max_length, generator=generator)
     speaker.train(was_training)
     return ids, ids != words.pad
