@@ -9,8 +9,8 @@ from matplotlib.patches import Circle, Wedge
 from matplotlib.text import Text
 
 from dgmlab.prevalent.house import House, RoomBox, Sighting
-from dgmlab.viz import plot_house, plot_panorama
-from dgmlab.viz.floor import _doors, badge_places, room_colours
+from dgmlab.viz import plot_house, plot_panorama, style
+from dgmlab.viz.floor import Labels, _doors, badge_places, room_colours
 from dgmlab.viz.house_map import collect_options, collect_scene, fitted, floors_of, pack, window
 from dgmlab.viz.panorama import HEADINGS, badge_columns, bearing, collect_strip, lanes_needed, spread
 
@@ -112,6 +112,17 @@ def test_texts_of_a_map_do_not_cover_each_other(seed):
         meets = [(one, other) for i, (one, first) in enumerate(boxes) for other, second in boxes[i + 1:]
                  if first.overlaps(second)]
         assert meets == []
+
+
+def test_a_label_goes_where_there_is_room_or_nowhere():
+    _, ax = style.canvas()
+    ax.set(xlim=(0, 10), ylim=(0, 10))
+    labels = Labels(ax, 20.0)
+    labels.block(5, 5, 6)
+    assert not labels.place("hall", [(5, 5, 0, 0)], 7) and not labels.place("hall", [(0, 5, 0, 0), (5, 10.1, 0, 0)], 7)
+    assert labels.place("hall", [(5, 5, 0, 0), (5, 5, 0, 15)], 7) and not labels.place("hall", [(5, 5, 0, 15)], 7)
+    assert not labels.place("hall", [(2, 2, 0, 0)], 7, avoid=[(2.1, 2.0)]) and labels.place("hall", [(2, 2, 0, 0)], 7)
+    assert [text.get_position()[1] for text in ax.texts] == pytest.approx([5.75, 2.0])
 
 
 def test_windows_hold_what_must_be_seen_and_keep_their_shape(house):
