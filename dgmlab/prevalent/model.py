@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from dgmlab.config import unknown_name
+from dgmlab.prevalent.angles import ANGLE_SIZE
 
 STAGES = ("text", "cross")  # what can be frozen
 ACTIONS = {"candidate_rank": 36, "view_stop": 37}  # label spaces (see dgmlab.prevalent.triplets) and their sizes
@@ -67,8 +68,9 @@ class PrevalentConfig(PreTrainedConfig):
 
 
 PRESETS = {
-    "tiny": {"hidden_size": 96, "heads": 4, "intermediate_size": 192, "text_layers": 1, "cross_layers": 2,
-             "attention_dropout": 0.0},
+    # start weights grow as the width shrinks: at BERT's 0.02 narrow attention begins flat, and learns to look very late
+    "tiny": {"hidden_size": 64, "heads": 4, "intermediate_size": 128, "text_layers": 1, "cross_layers": 1,
+             "attention_dropout": 0.0, "initializer_range": 0.12},
     "small": {"hidden_size": 256, "heads": 4, "intermediate_size": 1024, "text_layers": 3, "cross_layers": 2,
               "attention_dropout": 0.0},
     "paper": {},
@@ -189,19 +191,24 @@ class PrevalentBase(PreTrainedModel):
     main_input_name = "ids"
 
     @classmethod
-    def from_preset(cls, name, vocab_size, feature_size, bert="", **overrides):
+    def from_preset(cls, name, vocab_size, feature_size, bert="", image_gain=1.0, **overrides):
         """A new model of a named size: 'tiny', 'small', or 'paper' (9 text and 4 cross layers of BERT-base geometry).
 
         feature_size  of a view, the 128 of the angles included
         bert          hub name or folder of a BERT whose embeddings and first layers are taken over; '' starts at random,
                       as the released code does
+        image_gain    start weights of a view's picture part, against those of its direction. The 128 numbers of the direction are
+                      made to be as loud as a picture's 2048; beside the few ones of a list of objects they drown it, at gain 1
         overrides     other fields of PrevalentConfig
         """
         if name not in PRESETS:
             raise KeyError(unknown_name(name, PRESETS, "preset of Prevalent"))
         model = cls(PrevalentConfig(**{**PRESETS[name], "vocab_size": vocab_size, "feature_size": feature_size, **overrides}))
+        encoder = getattr(model, cls.base_model_prefix, model)
+        with torch.no_grad():
+            encoder.view_embeddings.map.weight[:, :-ANGLE_SIZE] *= image_gain
         if bert:
-            getattr(model, cls.base_model_prefix, model).load_bert(bert)
+            encoder.load_bert(bert)
         return model
 
     def _init_weights(self, module):

@@ -141,9 +141,10 @@ def _toy(config):
     """(Houses, dict split -> episodes) of procedural houses."""
     seen = Houses.toy(range(config.n_houses))
     unseen = Houses.toy(range(FIRST_UNSEEN, FIRST_UNSEEN + max(2, config.n_houses // UNSEEN_SHARE)))
-    n = max(50, config.n_episodes // 10)
-    train = toy_episodes(seen, config.n_episodes, config.seed)
+    n, moves = max(50, config.n_episodes // 10), (1, config.max_moves)
+    train = toy_episodes(seen, config.n_episodes, config.seed, moves)
     known = {(episode.scan, episode.path) for episode in train}
-    held = {"val_seen": [episode for episode in toy_episodes(seen, n, config.seed + 1) if (episode.scan, episode.path) not in known],
-            "val_unseen": toy_episodes(unseen, n, config.seed + 2)}
+    other = toy_episodes(seen, n, config.seed + 1, moves)
+    held = {"val_seen": [episode for episode in other if (episode.scan, episode.path) not in known],
+            "val_unseen": toy_episodes(unseen, n, config.seed + 2, moves)}
     return Houses([*seen.houses.values(), *unseen.houses.values()]), {"train": train, **held}

@@ -88,7 +88,7 @@ def test_whole_encoder_equals_its_parts_and_the_pooler_reads_the_first_token():
     out = model.cross(text, mask, views)
     both = model(ids, mask, views)
     assert all(torch.equal(a, b) for a, b in zip(out[:3], both[:3], strict=True)) and both.attention is None
-    assert out.text.shape == (B, T, 96) and out.views.shape == (B, N, 96) and out.pooled.shape == (B, 96)
+    assert out.text.shape == (B, T, 64) and out.views.shape == (B, N, 64) and out.pooled.shape == (B, 64)
     assert torch.allclose(out.pooled, torch.tanh(model.pooler(out.text[:, 0])))
     assert model(ids, mask, views, with_views=False).views is None
     assert torch.equal(model(ids, mask, views, with_views=False).text, out.text)
