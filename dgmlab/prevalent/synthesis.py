@@ -65,7 +65,7 @@ def open_teller(folder, device=None):
                                 "Give its run folder, not the folder of the model inside it.")
     config = from_namespace(SpeakerTrainConfig, params)
     houses = training_houses(config)
-    features = open_features(config.features or FEATURES[config.data], houses, config.feature_file)
+    features = open_features(config.features or FEATURES[config.data], houses, config.features_path)
     return Teller(speaker.to(device), words, houses, features)
 
 

@@ -39,7 +39,7 @@ class SpeakerTrainConfig:
 
     data: str = "toy"  # toy | r2r [r2r]
     features: str = ""  # toy | semantic | tsv | hdf5; '' takes toy or, for r2r, semantic [tsv, ResNet-152 of ImageNet]
-    feature_file: str = ""  # the file, for tsv and hdf5
+    features_path: str = ""  # the file, for tsv and hdf5
     n_houses: int = 12  # toy: houses to train in
     n_paths: int = 2000  # toy: paths to train on; a tenth as many in each validation split
     min_moves: int = 1  # toy: least moves of a path
@@ -50,7 +50,7 @@ class SpeakerTrainConfig:
     size: str = "tiny"  # preset: tiny | small | paper
     decoder: str = "lstm"  # lstm | transformer [lstm]
     dropout: float = -1.0  # between layers; -1 takes the preset's [0.6]
-    feature_dropout: float = 0.3  # of the picture features, anew for each number [0.3]
+    image_dropout: float = 0.3  # of the picture features, anew for each number [0.3]
     max_length: int = 80  # tokens of a training instruction with both marks; longer ones are cut at the end [80]
     n_steps: int = 600  # optimiser steps [80,000]
     batch_size: int = 64  # instructions a step, over all ranks [64]
@@ -116,7 +116,7 @@ def train(run, config):
             training.set_lr(optimizer, config.lr * (training.warmup_linear(step, config.n_steps) if config.decay else 1.0))
             _, index = next(epochs)
             rank, world = accelerator.process_index, accelerator.num_processes
-            inputs, ids = lessons.batch(share(index, rank, world), corpus, device, config.feature_dropout)
+            inputs, ids = lessons.batch(share(index, rank, world), corpus, device, config.image_dropout)
             optimizer.zero_grad(set_to_none=True)
             with training.autocast(accelerator):
                 nll = word_nll(wrapped(inputs, ids).logits, ids)
@@ -155,7 +155,7 @@ def open_corpus(config):
         if given not in valid:
             raise KeyError(unknown_name(given, valid, what))
     houses, splits = SOURCES[config.data](config)
-    features = open_features(config.features or FEATURES[config.data], houses, config.feature_file)
+    features = open_features(config.features or FEATURES[config.data], houses, config.features_path)
     words = Words.build([episode.instruction for episode in splits["train"]], config.min_count)
     return Corpus(houses, features, words, splits)
 

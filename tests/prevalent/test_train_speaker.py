@@ -27,7 +27,7 @@ from dgmlab.run import Run
 
 ROOT = Path(__file__).parents[2]
 TINY = {"n_houses": 3, "n_paths": 60, "max_moves": 2, "min_count": 1, "batch_size": 24, "precision": "fp32", "lr": 5e-3,
-        "feature_dropout": 0.2, "dropout": 0.1, "eval_every": 2, "save_every": 3}
+        "image_dropout": 0.2, "dropout": 0.1, "eval_every": 2, "save_every": 3}
 
 
 def start(folder, **settings):
@@ -121,7 +121,7 @@ def test_wrong_settings_are_named(tmp_path):
 def test_two_processes_take_the_steps_of_one(tmp_path):
     """torchrun with 2 gloo processes: same global batch and no dropout, so the losses of one process."""
     code = ("import sys\nfrom dgmlab.run import Run\nfrom dgmlab.prevalent.train_speaker import SpeakerTrainConfig, train\n"
-            f"settings = {({**TINY, 'dropout': 0.0, 'feature_dropout': 0.0, 'n_steps': 10, 'eval_every': 5})!r}\n"
+            f"settings = {({**TINY, 'dropout': 0.0, 'image_dropout': 0.0, 'n_steps': 10, 'eval_every': 5})!r}\n"
             "train(Run(sys.argv[1]), SpeakerTrainConfig(**settings))\n")
     script = tmp_path / "train.py"
     script.write_text(code)
