@@ -227,6 +227,13 @@ def look_at(agent, words, data, config, accelerator):
     return found
 
 
+def first_step(run, key, target):
+    """The first look of a run at which a metric such as 'success_rate/val_unseen' was at least `target` -> int, or None"""
+    steps, values = run.column(key)
+    reached = steps[values >= target]
+    return int(reached[0]) if len(reached) else None
+
+
 def protocol(config):
     """What counts as arrived -> keyword arguments of `evaluate`"""
     return PROTOCOLS["ndh" if config.data == "ndh" else "r2r"]

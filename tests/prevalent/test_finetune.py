@@ -98,6 +98,15 @@ def test_a_run_leaves_its_best_agent_and_what_that_did(tmp_path):
     assert {"loss", "ml", "rl", "entropy", "value_loss", "reward", "gradient_norm", "lr"} <= set(run.metrics()[0])
 
 
+def test_the_first_look_that_reaches_a_target(tmp_path):
+    run = Run.start(tmp_path, {})
+    for step, rate in ((50, 0.1), (100, 0.5), (150, 0.3), (200, 0.6)):
+        run.log(step, **{"success_rate/val_unseen": rate})
+        run.log(step, loss=1.0)
+    found = [finetune.first_step(run, "success_rate/val_unseen", target) for target in (0.0, 0.3, 0.55, 0.9)]
+    assert found == [50, 100, 200, None]
+
+
 def test_splits_share_no_path_and_the_unseen_ones_no_house():
     data = open_data(TINY)
     scans = {name: {episode.scan for episode in some} for name, some in {**data.splits, "train": data.train}.items()}
