@@ -64,8 +64,9 @@ def predict(model, data, triplets, n=0, views="seen", seed=0):
         with torch.no_grad(), data.accelerator.autocast():
             out = model(hidden.ids.to(device), batch.mask.to(device), seen, hidden.asked.to(device))
         for logits, target in ((out.mlm_logits, batch.ids[hidden.asked]), (out.action_logits, batch.action)):
-            logits, target = logits.float().cpu(), target
-            found += [target, logits.argmax(-1) == target, functional.cross_entropy(logits, target, reduction="none").double()]
+            logits = logits.float().cpu()
+            loss = functional.cross_entropy(logits, target, reduction="none")
+            found += [target, logits.argmax(-1) == target, loss.double()]
     model.train(training)
     return Predictions(*(torch.cat(found[k::6]).numpy() for k in range(6)))
 

@@ -24,14 +24,14 @@ ADVICE = "Train on the training split alone."
 
 
 class Checked(NamedTuple):
-    """instructions  that were compared;  shared_paths: those among them on the path of a validation instruction, without its words"""
+    """instructions: that were compared; shared_paths: those of them on the path of a validation instruction, in other words"""
 
     instructions: int
     shared_paths: int
 
 
 class _Training(NamedTuple):
-    """Instructions to be checked: their houses, and a key of text and path and a name for each; the first n_real are people's."""
+    """Instructions to be checked: their houses; keys of text and path, and a name, of each. The first n_real are people's."""
 
     scans: set
     text: np.ndarray
@@ -63,8 +63,8 @@ def check_leak(training, validation=None):
             which = np.flatnonzero(text == mine.text[number])
             if number < mine.n_real or mine.path[number] in path[which]:
                 episode = episodes[which[0]]
-                raise ValueError(f"leak: '{episode.instruction[:60]}' ({split}, instr_id {episode.instr_id}) is among the training "
-                                 f"triplets as {mine.name(number)}. {ADVICE}")
+                raise ValueError(f"leak: '{episode.instruction[:60]}' ({split}, instr_id {episode.instr_id}) is among the "
+                                 f"training triplets as {mine.name(number)}. {ADVICE}")
         shared = shared | np.isin(mine.path, path)
     return Checked(len(mine.text), int(np.sum(shared)))
 

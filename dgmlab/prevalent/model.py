@@ -197,8 +197,8 @@ class PrevalentBase(PreTrainedModel):
         feature_size  of a view, the 128 of the angles included
         bert          hub name or folder of a BERT whose embeddings and first layers are taken over; '' starts at random,
                       as the released code does
-        image_gain    start weights of a view's picture part, against those of its direction. The 128 numbers of the direction are
-                      made to be as loud as a picture's 2048; beside the few ones of a list of objects they drown it, at gain 1
+        image_gain    start weights of a view's picture part, against those of its direction. The 128 numbers of the direction
+                      are made to be as loud as a picture's 2048; the few ones of a list of objects they drown, at gain 1
         overrides     other fields of PrevalentConfig
         """
         if name not in PRESETS:
@@ -319,9 +319,10 @@ class Prevalent(PrevalentBase):
         pairs = (("vocab_size", "vocab_size"), ("hidden_size", "hidden_size"), ("num_attention_heads", "heads"),
                  ("intermediate_size", "intermediate_size"), ("max_position_embeddings", "max_positions"))
         for theirs, ours in pairs:
-            if getattr(bert.config, theirs, None) != getattr(own, ours):
-                raise ValueError(f"{theirs} is {getattr(bert.config, theirs, None)} in '{name}' but {ours} is "
-                                 f"{getattr(own, ours)} here. Use {ours}={getattr(bert.config, theirs, None)}, or another BERT.")
+            found, wanted = getattr(bert.config, theirs, None), getattr(own, ours)
+            if found != wanted:
+                raise ValueError(f"{theirs} is {found} in '{name}' but {ours} is {wanted} here. Use {ours}={found}, or "
+                                 "another BERT.")
         if len(bert.encoder.layer) < own.text_layers:
             raise ValueError(f"'{name}' has {len(bert.encoder.layer)} layers but text_layers is {own.text_layers}. "
                              "Use a deeper BERT, or fewer text_layers.")

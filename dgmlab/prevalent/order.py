@@ -1,6 +1,6 @@
 """In which order triplets are seen: a pure function of the step, for any number of them, in no memory to speak of.
 
-A run that stops and goes on has its step, and nothing else to restore. Ranks ask for the same batch and take their share of it.
+A run that stops and goes on has its step, and nothing else to restore. Ranks ask for the same batch and take their share.
 """
 
 import numpy as np

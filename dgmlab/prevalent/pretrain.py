@@ -1,11 +1,12 @@
 """Pre-training of Prevalent on image-text-action triplets (Hao et al. 2020, section 3).
 
-`pretrain(run, PretrainConfig())` learns in toy houses; `data="r2r"` takes the training instructions of R2R, and `synthetic` the
-folder of what a speaker wrote for the other paths. Leaves model/ (with its words) and results.json; resumes where the folder
-has state. `load_trained(run.dir)` gives encoder and words back.
+`train(run, PretrainConfig())` learns in toy houses; `data="r2r"` takes the training instructions of R2R, and `synthetic` the
+folder of what a speaker wrote for all paths. Leaves model/ (with its words) and results.json; resumes where the folder has
+state. `load_trained(run.dir)` gives encoder and words back.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -142,10 +143,8 @@ def finish(run, config, model, data):
 
 def load_trained(folder, cls=Prevalent):
     """(model in evaluation mode, Words) of a run folder or of its model/ folder; cls: Prevalent or PrevalentForPretraining."""
-    from pathlib import Path
-
     folder = Path(folder).expanduser()
     folder = folder / "model" if (folder / "model").is_dir() else folder
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"a pre-trained model was expected at {folder}/config.json. Train one with 32_prevalent_train.")
+        raise FileNotFoundError(f"a pre-trained model was expected at {folder}/config.json. Train one: 32_prevalent_train.")
     return cls.from_pretrained(folder).eval(), Words.load(folder)

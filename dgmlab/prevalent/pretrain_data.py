@@ -30,7 +30,7 @@ UNSEEN_SHARE = 4  # there is one held-out toy house for so many training houses
 
 
 class Micro(NamedTuple):
-    """A part of a batch: Batch of b triplets; ids (b, T) with words hidden; asked (b, T) bool; targets (M,) long; last or not."""
+    """A part of a batch: its b triplets; ids (b, T) long, words hidden; asked (b, T) bool; targets (M,) long; last or not."""
 
     batch: Batch
     ids: torch.Tensor

@@ -8,9 +8,9 @@ views are looked up in the table of features, which has each panorama once.
     batch = triplets.batch(Order(triplets, batch_size=64).indices(step), "candidate_rank")     see dgmlab.prevalent.order
 
 The action has two label spaces. `candidate_rank`, of the released code: 0 is STOP, then the neighbours by how far one has to
-turn to them, the nearest heading first (36 classes of which houses use 0 to 13). `view_stop`, of the paper's text: the view that
-the next panorama is best seen in, and 36 for STOP. Views are counted relative to the agent (0 to 11 below, 12 straight ahead, 15
-to the right): nothing in the input says where north is, so absolute views could not be told.
+turn to them, the nearest heading first (36 classes of which houses use 0 to 13). `view_stop`, of the paper's text: the view
+that the next panorama is best seen in, and 36 for STOP. Views are counted relative to the agent (0 to 11 below, 12 straight
+ahead, 15 to the right): nothing in the input says where north is, so absolute views could not be told.
 
 An agent starts at the heading of its episode, snapped to a view, and after a move looks where it went.
 """
@@ -58,7 +58,7 @@ class Steps(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """ids (B, T) long and mask (B, T) bool of the instructions; row, view, action (B,) long; instruction (B,) long, its number."""
+    """ids (B, T) long and mask (B, T) bool of the instructions; row, view, action, and instruction (its number), (B,) long."""
 
     ids: torch.Tensor
     mask: torch.Tensor
@@ -85,7 +85,7 @@ class Counts(NamedTuple):
 
 
 def start_view(heading, elevation):
-    """View index of a direction, as the simulator snaps it: to the nearest 30 degrees, halves up. (...) radians -> (...) int64"""
+    """View index of a direction, snapped to the nearest 30 degrees as by the simulator. (...) radians -> (...) int64"""
     turn = np.floor(np.mod(heading, 2 * np.pi) / STEP + 0.5).astype(np.int64) % HEADINGS
     level = 1 + (np.asarray(elevation) > STEP / 2).astype(np.int64) - (np.asarray(elevation) < -STEP / 2)
     return level * HEADINGS + turn
@@ -266,8 +266,8 @@ class Triplets:
         """Itself, once it is known to speak of these houses and words; ValueError otherwise."""
         if self.about["scans"] != houses.scans or self.about["panoramas"] != len(houses):
             raise ValueError(f"the triplets at {self.folder} were packed for {len(self.about['scans'])} houses "
-                             f"({self.about['panoramas']} panoramas), found {len(houses.scans)} ({len(houses)}), or in another "
-                             "order. Pack them again.")
+                             f"({self.about['panoramas']} panoramas), found {len(houses.scans)} ({len(houses)}), or in "
+                             "another order. Pack them again.")
         if self.about["vocabulary"] != vocabulary_key(words):
             raise ValueError(f"the triplets at {self.folder} were packed with another vocabulary. Pack them again.")
         return self

@@ -68,7 +68,8 @@ def test_the_same_words_in_another_house_are_none_and_a_speaker_may_hit_on_them(
     stolen = held["val_seen"][7]
     elsewhere = next(e for e in train if e.scan != stolen.scan)._replace(instruction=stolen.instruction)
     assert check_leak([*train, elsewhere], held).instructions == 41
-    same_house = next(e for e in train if e.scan == stolen.scan and e.path != stolen.path)._replace(instruction=stolen.instruction)
+    same_house = next(e for e in train if e.scan == stolen.scan and e.path != stolen.path)
+    same_house = same_house._replace(instruction=stolen.instruction)
     assert check_leak(packed(splits, tmp_path / "train", train, [same_house]), held).instructions == 41
     with pytest.raises(ValueError, match="leak"):  # written by a person it is one
         check_leak([*train, same_house], held)
@@ -84,7 +85,7 @@ def test_what_a_speaker_wrote_must_be_about_training_houses(splits):
     train, held, _ = splits
     scans, other = {episode.scan for episode in train}, held["val_unseen"][0]
     assert list(of_training_houses(train, scans)) == train
-    with pytest.raises(ValueError, match=f"leak: a synthetic instruction is about house '{other.scan}', .* one of the 2 training"):
+    with pytest.raises(ValueError, match=f"leak: a synthetic .* house '{other.scan}', .* one of the 2 training"):
         list(of_training_houses([*train, other], scans))
 
 

@@ -1,5 +1,6 @@
 """Pre-training: what is hidden and lost, runs that stop and go on, parts and ranks that add up, and no leak."""
 
+import gzip
 import json
 import math
 import subprocess
@@ -13,7 +14,7 @@ from dgmlab import training
 from dgmlab.data.registry import data_home
 from dgmlab.prevalent import pretrain_data
 from dgmlab.prevalent.grounding import VIEWS, Predictions, evaluate, predict, word_attention, word_profit
-from dgmlab.prevalent.model import Prevalent, PrevalentForPretraining, PretrainOut
+from dgmlab.prevalent.model import PretrainOut, Prevalent, PrevalentForPretraining
 from dgmlab.prevalent.objective import hide_words, pretrain_sums
 from dgmlab.prevalent.pretrain import PretrainConfig, build_model, load_trained, train
 from dgmlab.prevalent.pretrain_data import open_data
@@ -67,7 +68,8 @@ def test_fifteen_words_in_a_hundred_are_hidden_as_bert_hides_them():
 
 
 def test_losses_of_ignorance_are_the_logarithms_of_the_choices():
-    sums = pretrain_sums(PretrainOut(torch.zeros(5, 40), torch.zeros(3, 36)), torch.tensor([0, 7, 3, 9, 0]), torch.tensor([0, 1, 0]))
+    ignorant = PretrainOut(torch.zeros(5, 40), torch.zeros(3, 36))
+    sums = pretrain_sums(ignorant, torch.tensor([0, 7, 3, 9, 0]), torch.tensor([0, 1, 0]))
     assert math.isclose(sums.mlm_loss, 5 * math.log(40), rel_tol=1e-6)
     assert math.isclose(sums.action_loss, 3 * math.log(36), rel_tol=1e-6)
     assert (int(sums.mlm_right), int(sums.action_right)) == (2, 2)  # argmax of equals is 0
@@ -94,8 +96,8 @@ def test_a_step_is_the_same_whoever_asks_and_ranks_share_it(data):
         class Accelerator:
             process_index, num_processes, device = number, world, torch.device("cpu")
 
-        alone = pretrain_data.PretrainData(config(accumulate=accumulate), data.words, data.features, data.train, {}, Accelerator)
-        return list(alone.micro_batches(4))
+        asked = config(accumulate=accumulate)
+        return list(pretrain_data.PretrainData(asked, data.words, data.features, data.train, {}, Accelerator).micro_batches(4))
 
     whole, = rank(0, 1)
     halves = [rank(number, 2)[0] for number in (0, 1)]
@@ -108,17 +110,27 @@ def test_a_step_is_the_same_whoever_asks_and_ranks_share_it(data):
     assert torch.equal(whole.targets, whole.batch.ids[whole.asked])
 
 
-def test_synthetic_triplets_join_and_only_about_training_houses(tmp_path, monkeypatch):
+def write_shard(folder, episodes, instructions):
+    """A shard as `synthesis` leaves it, where these are all paths that were told."""
+    folder.mkdir(exist_ok=True)
+    lines = [{"scan": one.scan, "path": one.path, "heading": one.heading, "instructions": instructions} for one in episodes]
+    with gzip.open(folder / "shard-00000.jsonl.gz", "wt") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_synthetic_triplets_join_and_only_about_training_houses(tmp_path):
     accelerator = training.start(0, "fp32")
     _, episodes = pretrain_data._toy(config())
-    spoken = [episode._replace(instruction="go on and stop") for episode in episodes["train"][:20]]
-    monkeypatch.setattr(pretrain_data, "_synthetic", lambda config: iter(spoken))
-    mixed = open_data(Run.start(tmp_path / "mixed", {}), config(synthetic="shards", synthetic_share=0.5), accelerator)
-    assert mixed.train.counts.synthetic_instructions == 20 and mixed.held_out["val_seen"].counts.synthetic_steps == 0
-    assert len(mixed.order.parts) == 2
-    spoken.append(episodes["val_unseen"][0])
+    shards, spoken = tmp_path / "shards", episodes["train"][:20]
+    write_shard(shards, spoken, ["go on and stop", "walk there"])
+    mixed = open_data(Run.start(tmp_path / "mixed", {}), config(synthetic=str(shards), synthetic_share=0.5), accelerator)
+    counts = mixed.train.counts
+    assert (counts.real_instructions, counts.synthetic_instructions) == (60, 40)
+    assert counts.synthetic_steps == 2 * sum(len(episode.path) for episode in spoken)
+    assert len(mixed.order.parts) == 2 and mixed.held_out["val_seen"].counts.synthetic_steps == 0
+    write_shard(shards, [*spoken, episodes["val_unseen"][0]], ["go on and stop"])
     with pytest.raises(ValueError, match="leak: a synthetic instruction is about house 'toy10"):
-        open_data(Run.start(tmp_path / "leak", {}), config(synthetic="shards"), accelerator)
+        open_data(Run.start(tmp_path / "leak", {}), config(synthetic=str(shards)), accelerator)
     assert not (tmp_path / "leak" / "triplets" / "train").exists()
 
 
@@ -167,12 +179,13 @@ def test_parts_of_a_batch_add_up_to_the_batch(tmp_path):
     losses = []
     for accumulate in (1, 3):
         train(Run.start(tmp_path / f"in{accumulate}", {}), config(accumulate=accumulate, dropout=0.0, save_every=0))
-        losses.append([row["mlm_loss"] + row["action_loss"] for row in metric_lines(tmp_path / f"in{accumulate}") if "lr" in row])
+        rows = metric_lines(tmp_path / f"in{accumulate}")
+        losses.append([row["mlm_loss"] + row["action_loss"] for row in rows if "lr" in row])
     assert len(losses[0]) == 2 and np.allclose(*losses, rtol=1e-4) and losses[0][0] != losses[0][1]
 
 
 def test_bf16_and_the_other_label_space_and_one_pass(tmp_path):
-    asked = config(action_space="view_stop", precision="bf16", n_steps=0, n_houses=2, n_episodes=20, eval_every=0, save_every=0)
+    asked = config(action_space="view_stop", precision="bf16", n_steps=0, n_houses=2, n_episodes=20, eval_every=0)
     numbers = train(Run.start(tmp_path / "run", {}), asked)
     rows = metric_lines(tmp_path / "run")
     assert rows[-1]["step"] == -(-numbers["real_steps"] // 12) and math.isfinite(rows[-1]["val_seen_action_loss"])
@@ -200,13 +213,14 @@ def test_mistakes_are_named(tmp_path, wrong, message):
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path):
     """torchrun with 2 gloo processes: the same global batch, dropout off: the losses of one process."""
+    asked = {**TINY, "n_steps": 12, "batch_size": 9, "dropout": 0.0}
     script = tmp_path / "go.py"
     script.write_text(
         "import sys, torch\n"
         "torch.set_num_threads(1)\n"
         "from dgmlab.run import Run\n"
         "from dgmlab.prevalent.pretrain import PretrainConfig, train\n"
-        f"train(Run.start(sys.argv[1], {{}}), PretrainConfig(**{ {**TINY, 'n_steps': 12, 'batch_size': 9, 'dropout': 0.0}!r}))\n")
+        f"train(Run.start(sys.argv[1], {{}}), PretrainConfig(**{asked!r}))\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     for world in (1, 2):
         done = subprocess.run([*command, str(world), str(script), str(tmp_path / f"world{world}")],
@@ -226,7 +240,8 @@ def test_r2r_is_checked_for_leaks_each_time(tmp_path, monkeypatch):
     numbers = train(Run.start(tmp_path / "run", {}), asked)
     assert numbers["real_instructions"] == 30 and numbers["synthetic_steps"] == 0
     load = pretrain_data.load_r2r
-    monkeypatch.setattr(pretrain_data, "load_r2r", lambda split: [*load("val_seen")[:1], *load(split)] if split == "train" else load(split))
+    intruder = load("val_seen")[:1]
+    monkeypatch.setattr(pretrain_data, "load_r2r", lambda split: [*(intruder if split == "train" else ()), *load(split)])
     with pytest.raises(ValueError, match=r"leak: '.*' \(val_seen, instr_id"):
         train(Run.start(tmp_path / "leak", {}), asked)
 
@@ -264,4 +279,5 @@ def test_attention_of_words_is_a_distribution_over_views(data):
     model = build_model(config(), data).eval()
     batch = data.train.batch(np.arange(3))
     attention = word_attention(model, batch.ids, batch.mask, data.views(batch))
-    assert attention.shape == (1, 3, batch.ids.shape[1], 36) and torch.allclose(attention.sum(-1), torch.ones(attention.shape[:-1]))
+    assert attention.shape == (1, 3, batch.ids.shape[1], 36)
+    assert torch.allclose(attention.sum(-1), torch.ones(attention.shape[:-1]))
