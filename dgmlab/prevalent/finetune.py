@@ -49,7 +49,7 @@ class FinetuneConfig:
     dev_houses: int = 6  # houses put aside to choose the checkpoint in; 0 chooses on val_unseen [0]
     max_length: int = 80  # longest instruction in tokens [80; CVDN 300]
     cut: str = "end"  # what a longer one loses: end | start | '' is an error [end; CVDN start]
-    n_steps: int = 600  # optimiser steps [80000; 100000]
+    n_steps: int = 450  # optimiser steps [80000; 100000]
     batch_size: int = 32  # episodes a step [64; 20]
     optimizer: str = "adam"  # rmsprop | adam [rmsprop]
     lr: float = 5e-3  # learning rate [1e-4; 2e-5]
