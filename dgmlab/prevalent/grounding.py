@@ -86,7 +86,7 @@ def evaluate(model, data, triplets, n=0, views=VIEWS, seed=0):
 
 
 def word_profit(seen, unseen, words, min_count=20):
-    """Which words are told better by who sees: two Predictions of the same words -> list of Profit, the greatest gain first."""
+    """Which words are told better by who sees: two Predictions of the same words -> list of Profit, greatest gain first."""
     if not np.array_equal(seen.word, unseen.word):
         raise ValueError("the two predictions are of different words; expected the same triplets, words and seed in both.")
     rows = []
