@@ -126,12 +126,15 @@ class PathEncoder(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.gain = config.input_gain
 
+    def look(self, inputs):
+        """What the choices make of the views. PathInputs -> Attended(output (B, S, H), weights (B, S, 36))"""
+        states = self.drop(run_packed(self.actions, inputs.actions * self.gain, inputs.mask.sum(1).cpu()))
+        attended = self.attention(states.unsqueeze(2), inputs.views, gain=self.gain)
+        return Attended(*(part.squeeze(2) for part in attended))  # (B, S, 1, H) -> (B, S, H), (B, S, 1, 36) -> (B, S, 36)
+
     def forward(self, inputs):
         """PathInputs of actions (B, S, D), views (B, S, 36, D) and mask (B, S) -> (B, S, H) float, zeros where padded"""
-        lengths = inputs.mask.sum(1).cpu()
-        states = self.drop(run_packed(self.actions, inputs.actions * self.gain, lengths))
-        seen = self.attention(states.unsqueeze(2), inputs.views, gain=self.gain).output.squeeze(2)  # (B, S, 1, H) -> (B, S, H)
-        return self.drop(run_packed(self.path, self.drop(seen), lengths))
+        return self.drop(run_packed(self.path, self.drop(self.look(inputs).output), inputs.mask.sum(1).cpu()))
 
 
 def run_packed(lstm, x, lengths):

@@ -36,12 +36,18 @@ def save_speaker(folder, speaker, words):
 
 
 def load_speaker(folder):
-    """Speaking (the speaker in evaluation mode) of a run folder or of its model/ folder."""
-    folder = Path(folder).expanduser()
-    folder = folder / "model" if (folder / "model").is_dir() else folder
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"a speaker was expected at {folder}/config.json. Train one with 31_speaker_train.")
+    """Speaking (the speaker in evaluation mode) of a training run, of a run of notebook 31, or of a model/ folder."""
+    folder = model_folder(folder)
     return Speaking(Speaker.from_pretrained(folder).eval(), Words.load(folder))
+
+
+def model_folder(folder):
+    """The folder with config.json: the one that is named, or model/ or speaker/model/ inside it."""
+    folder = Path(folder).expanduser()
+    for found in (folder, folder / "model", folder / "speaker" / "model"):
+        if (found / "config.json").exists():
+            return found
+    raise FileNotFoundError(f"a speaker was expected at {folder}/model/config.json. Train one with 31_speaker_train.")
 
 
 # paths as tensors

@@ -29,7 +29,7 @@ from dgmlab.config import differences, from_namespace
 from dgmlab.prevalent.episodes import Episode, n_steps
 from dgmlab.prevalent.features import open_features
 from dgmlab.prevalent.paths import augmentation_paths
-from dgmlab.prevalent.speaking import decode_texts, load_speaker, path_inputs, speak
+from dgmlab.prevalent.speaking import decode_texts, load_speaker, model_folder, path_inputs, speak
 from dgmlab.prevalent.train_speaker import FEATURES, SpeakerTrainConfig, training_houses
 from dgmlab.run import Run, read_json, write_error, write_json
 
@@ -56,13 +56,14 @@ class Teller(NamedTuple):
 def open_teller(folder, device=None):
     """The speaker of a training run, in its training houses and with the features that it was trained on. -> Teller
 
-    folder  run folder of `train_speaker`, with params.json and model/
+    folder  run folder of `train_speaker`, with params.json and model/, or of notebook 31
     """
     speaker, words = load_speaker(folder)
-    params = Run(folder).params
+    run = Run(model_folder(folder).parent)
+    params = run.params
     if "data" not in params:
-        raise FileNotFoundError(f"the settings of the speaker, which name its houses, were expected at {folder}/params.json. "
-                                "Give its run folder, not the folder of the model inside it.")
+        raise FileNotFoundError(f"the settings of the speaker, which name its houses, were expected at {run.dir}/params.json. "
+                                "Leave the model in the run that it was trained in.")
     config = from_namespace(SpeakerTrainConfig, params)
     houses = training_houses(config)
     features = open_features(config.features or FEATURES[config.data], houses, config.features_path)

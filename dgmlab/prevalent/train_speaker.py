@@ -93,7 +93,7 @@ def train(run, config):
 
     run     `dgmlab.run.Run`; gets metrics.jsonl, checkpoints/, model/, results.json
     config  SpeakerTrainConfig
-    -> dict of the final numbers: bleu, cider and ppl of both validation splits, as `watch` names them
+    -> dict of the final numbers: bleu, cider, ppl and n_words of `Report`, as val_seen_bleu and so on
     """
     accelerator = training.start(config.seed, config.precision)
     main, device = accelerator.is_main_process, accelerator.device
@@ -110,7 +110,7 @@ def train(run, config):
         progress = training.Progress(run, config.n_steps, first, run.dir.name, show=main)
         epochs = training.endless(lambda epoch: batches(lengths, config.batch_size, config.seed, epoch), first)
         accelerator.wait_for_everyone()  # until the metrics are rewound
-        best, watched = max(run.column(f"{config.choose}_bleu")[1], default=-1.0), {}
+        best, watched = max(run.column(f"bleu/{config.choose}")[1], default=-1.0), {}
         wrapped.train()
         for step in range(first, config.n_steps):
             training.set_lr(optimizer, config.lr * (training.warmup_linear(step, config.n_steps) if config.decay else 1.0))
@@ -133,13 +133,13 @@ def train(run, config):
                 run.log(done, loss=total, gradient_norm=norm, lr=optimizer.param_groups[0]["lr"])
             progress.update(done, loss=total, **watched)
             if training.every(done, config.eval_every, config.n_steps):
-                numbers = watch(speaker, corpus, config.n_eval, accelerator)
-                watched = {"bleu": numbers[f"{config.choose}_bleu"]}
+                scores = watch(speaker, corpus, config.n_eval, accelerator)
+                watched = {"bleu": scores[config.choose]["bleu"]}
                 if watched["bleu"] > best:
                     best = watched["bleu"]
                     training.save_state(run, done, accelerator, {"model": wrapped}, name="best")
                 if main:
-                    run.log(done, **numbers)
+                    run.log(done, **{f"{name}/{split}": scores[split][name] for split in SPLITS for name in scores[split]})
             if training.every(done, config.save_every, config.n_steps):
                 training.save_state(run, done, accelerator, parts)
         progress.close()
@@ -261,16 +261,15 @@ def examine(speaker, corpus, episodes, limit=0, batch_size=256):
 
 
 def watch(speaker, corpus, limit, accelerator):
-    """The scores of `examine` on both validation splits, e.g. val_unseen_bleu; on the main process, for all of them."""
-    numbers = [{}]
+    """The scores of `examine` on both validation splits, made by the main process for all. -> dict split -> dict of scores"""
+    scores = [{}]
     if accelerator.is_main_process:
         speaker.eval()
         with accelerator.autocast():
-            reports = {split: examine(speaker, corpus, corpus.splits[split], limit) for split in SPLITS}
+            scores = [{split: examine(speaker, corpus, corpus.splits[split], limit).scores for split in SPLITS}]
         speaker.train()
-        numbers = [{f"{split}_{name}": value for split, report in reports.items() for name, value in report.scores.items()}]
-    broadcast_object_list(numbers)
-    return numbers[0]
+    broadcast_object_list(scores)
+    return scores[0]
 
 
 def finish(run, corpus, wrapped, accelerator):
@@ -279,7 +278,8 @@ def finish(run, corpus, wrapped, accelerator):
         return run.results["metrics"]
     training.load_state(run, accelerator, {"model": wrapped}, name="best")
     speaker = accelerator.unwrap_model(wrapped)
-    numbers = watch(speaker, corpus, 0, accelerator)
+    scores = watch(speaker, corpus, 0, accelerator)
+    numbers = {f"{split}_{name}": scores[split][name] for split in SPLITS for name in scores[split]}
     if accelerator.is_main_process:
         save_speaker(run.dir / "model", speaker, corpus.words)
         run.save_results(numbers)

@@ -70,9 +70,10 @@ def test_the_lstm_speaker_is_envdrops_written_out_by_hand(gain):
     decoded = speaker(inputs, words)
     for b, length in enumerate(lengths):
         states = both_ways(gain * inputs.actions[b, :length], part(speaker, "encoder.actions"))
-        seen = torch.stack([soft_dot_by_hand(state, gain * views, part(speaker, "encoder.attention"))[0]
-                            for state, views in zip(states, inputs.views[b], strict=False)])
-        path = both_ways(seen, part(speaker, "encoder.path"))
+        looks = [soft_dot_by_hand(state, gain * views, part(speaker, "encoder.attention"))
+                 for state, views in zip(states, inputs.views[b], strict=False)]
+        path = both_ways(torch.stack([seen for seen, _ in looks]), part(speaker, "encoder.path"))
+        assert torch.allclose(speaker.encoder.look(inputs).weights[b, :length], torch.stack([w for _, w in looks]), atol=1e-10)
         embedded = speaker.decoder.embedding.weight[words[b]]
         for t, hidden in enumerate(lstm_by_hand(embedded, part(speaker, "decoder.lstm"))):
             output, weights = soft_dot_by_hand(hidden, path, part(speaker, "decoder.attention"))

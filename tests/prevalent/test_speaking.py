@@ -208,7 +208,8 @@ def test_back_translation_sees_through_the_environment(houses, features, episode
 def test_saved_with_its_words_and_loaded(features, words, tmp_path):
     speaker = make_speaker(words, features)
     save_speaker(tmp_path / "model", speaker, words)
-    for folder in (tmp_path, tmp_path / "model"):
+    save_speaker(tmp_path / "notebook" / "speaker" / "model", speaker, words)
+    for folder in (tmp_path, tmp_path / "model", tmp_path / "notebook"):
         again, theirs = load_speaker(folder)
         assert theirs.vocabulary == words.vocabulary and not again.training
         assert all(torch.equal(a, b) for a, b in zip(again.parameters(), speaker.parameters(), strict=True))

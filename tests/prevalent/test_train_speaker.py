@@ -64,7 +64,7 @@ def test_it_learns_to_speak_and_keeps_the_best(tmp_path):
     numbers = train(run, config)
     steps, loss = run.column("loss")
     assert loss[-1] < 0.6 * loss[0] and run.status["state"] == "done"
-    watched = dict(zip(*run.column("val_seen_bleu"), strict=True))
+    watched = dict(zip(*run.column("bleu/val_seen"), strict=True))
     assert list(watched) == [10, 20, 30, 40]
     assert numbers["val_seen_bleu"] == pytest.approx(max(watched.values()))
     assert run.results["metrics"] == numbers
