@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from dgmlab.config import unknown_name
 from dgmlab.prevalent.objective import hide_words
 from dgmlab.prevalent.order import shuffled
 
@@ -49,6 +50,8 @@ def predict(model, data, triplets, n=0, views="seen", seed=0):
     views  one of VIEWS. The same triplets and the same words are asked for whatever is shown
     -> Predictions
     """
+    if views not in VIEWS:
+        raise KeyError(unknown_name(views, VIEWS, "way to show the views"))
     size = min(n or len(triplets), len(triplets))
     chosen = shuffled(np.arange(size), len(triplets), (seed,))
     chosen = chosen[np.argsort(triplets.lengths(chosen), kind="stable")]

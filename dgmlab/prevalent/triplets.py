@@ -177,8 +177,6 @@ def pack(folder, houses, words, episodes, synthetic=(), max_length=80):
             "vocabulary": vocabulary_key(words), "max_length": max_length})
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Triplets(folder)
@@ -211,7 +209,8 @@ class _Column:
     """A one-dimensional .npy file that grows: its header, which numpy pads for this, is written again at the end."""
 
     def __init__(self, path, dtype):
-        self.dtype, self.length, self.file = np.dtype(dtype), 0, open(path, "wb")
+        self.path, self.dtype, self.length = path, np.dtype(dtype), 0
+        self.file = open(path, "wb")
         self._header()
 
     def _header(self):
@@ -221,7 +220,10 @@ class _Column:
 
     def append(self, values):
         values = np.asarray(values, self.dtype)  # at once: a list of keys would become floats on the way
-        self.file.write(values.tobytes())
+        try:
+            self.file.write(values.tobytes())
+        except OSError as error:
+            raise write_error(self.path, error) from error
         self.length += len(values)
 
     def close(self):

@@ -113,6 +113,7 @@ def test_a_step_is_the_same_whoever_asks_and_ranks_share_it(data):
 def write_shard(folder, episodes, instructions):
     """A shard as `synthesis` leaves it, where these are all paths that were told."""
     folder.mkdir(exist_ok=True)
+    (folder / "plan.json").write_text('{"n_shards": 1}')
     lines = [{"scan": one.scan, "path": one.path, "heading": one.heading, "instructions": instructions} for one in episodes]
     with gzip.open(folder / "shard-00000.jsonl.gz", "wt") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
@@ -257,6 +258,8 @@ def test_the_same_words_are_asked_for_whatever_is_shown(data):
         assert np.array_equal(found[views].action, found["seen"].action)
     assert not np.array_equal(found["seen"].word_loss, found["zeroed"].word_loss)
     assert not np.array_equal(found["seen"].word_loss, found["elsewhere"].word_loss)
+    with pytest.raises(KeyError, match="no way to show the views is called 'dark'. .* seen, zeroed, elsewhere"):
+        predict(model, data, data.held_out["val_seen"], 30, "dark")
     blind = pretrain_data.PretrainData(config(blind=True), data.words, data.features, data.train, {}, data.accelerator)
     found = [predict(model, blind, data.held_out["val_seen"], 30, views).word_loss for views in VIEWS]
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
