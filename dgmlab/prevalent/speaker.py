@@ -74,7 +74,7 @@ class PathInputs(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """output (..., T, H) and the weights (..., T, S) it was made with, each row summing to 1."""
+    """output (B, T, H) and the weights (B, T, S) it was made with, each row summing to 1."""
 
     output: torch.Tensor
     weights: torch.Tensor
@@ -99,9 +99,11 @@ class SoftDotAttention(nn.Module):
     def forward(self, query, context, mask=None, gain=1.0):
         """Weights softmax(c W q), output tanh(W' [attended; q]).
 
-        query (..., T, H) float, context (..., S, C) float, mask (..., S) bool, True where there is something to attend to,
-        gain  what the context is multiplied by
-        -> Attended(output (..., T, H), weights (..., T, S))
+        query    (B, T, H) float, or with more dimensions in front
+        context  (B, S, C) float, with the same in front
+        mask     (B, S) bool, True where there is something to attend to
+        gain     what the context is multiplied by
+        -> Attended(output (B, T, H), weights (B, T, S))
         """
         scores = (self.to_context(query) * gain) @ context.transpose(-1, -2)  # (..., T, S)
         if mask is not None:

@@ -124,14 +124,14 @@ def train(run, config):
             loss = nll.sum() * (rank < len(index)) * world / n_words  # a lent row counts nothing
             accelerator.backward(loss)
             total = float(accelerator.reduce(loss.detach(), "mean"))
-            training.check_finite(step + 1, loss=total)
+            training.check_finite(step + 1, nll=total)
             norm = training.clip(accelerator, wrapped, config.clip, step + 1)
             optimizer.step()
 
             done = step + 1
             if main and (training.every(done, 10, config.n_steps) or done == 1):
-                run.log(done, loss=total, gradient_norm=norm, lr=optimizer.param_groups[0]["lr"])
-            progress.update(done, loss=total, **watched)
+                run.log(done, nll=total, gradient_norm=norm, lr=optimizer.param_groups[0]["lr"])
+            progress.update(done, nll=total, **watched)
             if training.every(done, config.eval_every, config.n_steps):
                 scores = watch(speaker, corpus, config.n_eval, accelerator)
                 watched = {"bleu": scores[config.choose]["bleu"]}

@@ -11,6 +11,7 @@
     panorama    what an agent sees: 36 views as a strip
     instruction words with the attention they get
     navigation  one step of an episode in one picture, routes of many episodes
+    speaking    real and synthetic triplets, their shares
     film        an episode as a GIF, or as a page that plays by itself
     timeline    the article's first figure, the three families
     table       `table(rows, columns)` for notebooks, logs and READMEs
@@ -36,6 +37,7 @@ from dgmlab.viz.navigation import collect_moment, plot_actions, plot_episode, pl
 from dgmlab.viz.panorama import plot_panorama
 from dgmlab.viz.plane import plot_points
 from dgmlab.viz.scores import plot_scores
+from dgmlab.viz.speaking import plot_triplets
 from dgmlab.viz.style import apply, save_figure
 from dgmlab.viz.table import table
 from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
@@ -47,5 +49,6 @@ __all__ = [
     "plot_dictionary_2d", "plot_divergence", "plot_episode", "plot_grid", "plot_heat_maps", "plot_history", "plot_house",
     "plot_instruction", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_panorama", "plot_patches",
     "plot_path", "plot_points", "plot_rate_distortion", "plot_routes", "plot_scores", "plot_timeline", "plot_training",
-    "plot_translation", "plot_tsne", "plot_usage", "plot_walk", "save_figure", "save_gif", "save_page", "table", "tsne",
+    "plot_translation", "plot_triplets", "plot_tsne", "plot_usage", "plot_walk", "save_figure", "save_gif", "save_page",
+    "table", "tsne",
 ]

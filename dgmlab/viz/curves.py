@@ -22,11 +22,12 @@ NAMES = {
     "class_spread": "spread within a class (data: 1)",
     "ml": "imitation (nats / episode)", "reward": "reward (sum over an episode)", "entropy": "entropy of the policy (nats)",
     "success_rate/*": "success rate", "spl/*": "SPL",
+    "nll": "cross-entropy (nats / word)", "bleu/*": "BLEU", "cider/*": "CIDEr-D", "ppl/*": "perplexity",
     "commit": "commitment", "js/*": "JS of real and fake codes (bits)", "twin": "twin classifier (nats)",
     "gap": "reconstruction gap (nats)", "ppl": "perplexity", "lr": "learning rate", "gradient_norm": "gradient norm",
 }
 # one batch a value: smoothing helps; a schedule is drawn as it is
-NOISY = ("loss", "rec", "kl", "gradient_norm", "d_loss", "g_loss", "commit", "twin", "ml", "reward")
+NOISY = ("loss", "rec", "kl", "gradient_norm", "d_loss", "g_loss", "commit", "twin", "ml", "reward", "nll")
 COLLAPSE_MI = 0.1  # nats; below it, or without an active unit, z says nothing about the sentence
 
 

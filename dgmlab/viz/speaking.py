@@ -14,7 +14,7 @@ class Share(NamedTuple):
     share: float
 
 
-def collect_shares(counts):
+def collect_triplets(counts):
     """counts: dict label -> (real, synthetic), numbers of triplets, at least one in all. -> tuple of Share"""
     found = []
     for label, (real, synthetic) in counts.items():
@@ -32,13 +32,13 @@ def in_words(count):
 
 
 @style.styled
-def plot_shares(counts, title="triplets to learn from"):
+def plot_triplets(counts, title="triplets to learn from"):
     """One bar a source, all of the same length: the share that people wrote and the share that a speaker wrote, with counts.
 
     counts  dict label -> (real, synthetic)
     -> Figure
     """
-    shares = collect_shares(counts)
+    shares = collect_triplets(counts)
     figure, ax = style.canvas(7.6, 0.95 + 0.58 * len(shares))
     for row, (_, real, synthetic, share) in enumerate(shares):
         ax.barh(row, 100 * (1 - share), height=0.5, color=style.ORANGE)

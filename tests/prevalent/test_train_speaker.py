@@ -62,8 +62,8 @@ def test_six_steps_equal_three_a_stop_and_three_more(tmp_path, monkeypatch):
 def test_it_learns_to_speak_and_keeps_the_best(tmp_path):
     run, config = start(tmp_path / "run", n_steps=40, eval_every=10, choose="val_seen")
     numbers = train(run, config)
-    steps, loss = run.column("loss")
-    assert loss[-1] < 0.6 * loss[0] and run.status["state"] == "done"
+    steps, nll = run.column("nll")
+    assert nll[-1] < 0.6 * nll[0] and run.status["state"] == "done"
     watched = dict(zip(*run.column("bleu/val_seen"), strict=True))
     assert list(watched) == [10, 20, 30, 40]
     assert numbers["val_seen_bleu"] == pytest.approx(max(watched.values()))
@@ -131,5 +131,5 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(world), str(script)]
         done = subprocess.run([*command, str(run.dir)], capture_output=True, text=True, cwd=ROOT, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
-        losses.append(run.column("loss")[1])
+        losses.append(run.column("nll")[1])
     assert np.allclose(*losses, rtol=1e-4)
