@@ -8,12 +8,13 @@ arXiv 2002.10638. Around it stand the simulator (Anderson et al. 2018), the spea
     the simulator, and its own Python module       simulator, mattersim
     walking over candidates; Gymnasium             walk, env
     what is seen: files, objects and rooms         features, semantic, angles
-    what is read                                   words, episodes, tasks, ndh, hanna, toy_tasks
+    what is read                                   words, episodes, tasks, ndh, toy_tasks
     all shortest paths worth describing            paths
     trajectory -> instruction, 6.5 M of them       speaker, train_speaker, synthesis
     9 text + 4 cross layers; two objectives        model, objective, triplets, pretrain
     no validation text in pre-training             leak
     agents: imitation + actor-critic, beams        policies, agent, rollout, actor_critic, finetune, beam
+    finding objects, and asking for help           hanna, hanna_agent, hanna_play, hanna_teacher, hanna_train
     scores with intervals, files for a server      evaluate, dgmlab.metrics.navigation
 
 The smallest usage that works, with nothing to download:
@@ -38,7 +39,7 @@ __getattr__ = front_door(__name__, {
     "House": "house", "Houses": "houses", "Simulator": "simulator", "Walk": "walk", "STOP": "walk",
     "Features": "features", "open_features": "features", "observe": "features", "Words": "words",
     "Episode": "episodes", "load_r2r": "tasks", "load_reverie": "tasks", "make_r4r": "tasks", "load_ndh": "ndh",
-    "toy_episodes": "toy_tasks", "augmentation_paths": "paths",
+    "load_hanna": "hanna", "toy_episodes": "toy_tasks", "augmentation_paths": "paths",
     "Prevalent": "model", "PrevalentForPretraining": "model", "run_episodes": "rollout", "load_agent": "agent",
     "beam_search": "beam", "write_submission": "evaluate", "check_submission": "evaluate",
 })

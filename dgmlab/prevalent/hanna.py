@@ -191,3 +191,10 @@ class Anna:
         place, goal = np.unravel_index(distance[chosen].argmin(), distance[chosen].shape)
         number = numbers[chosen]
         return Answer(self.routes[number], int(self._rows[number, 0]), int(self._rows[number, place]), int(goals[goal]))
+
+
+class Absent:
+    """Anna is away: `can_request` (P,) is False everywhere. What an agent finds by itself is judged with her."""
+
+    def __init__(self, houses):
+        self.houses, self.can_request = houses, np.zeros(len(houses), bool)

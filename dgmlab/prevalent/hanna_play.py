@@ -18,7 +18,7 @@ import torch
 
 from dgmlab.prevalent.angles import ANGLE_SIZE
 from dgmlab.prevalent.features import observe_at
-from dgmlab.prevalent.hanna_agent import REQUEST_HELP, HannaStep, Situation, renewed
+from dgmlab.prevalent.hanna_agent import REQUEST_HELP, HannaStep, Situation, entropy, renewed
 from dgmlab.prevalent.policies import Step, goal_distance, goal_rows, teacher_actions
 from dgmlab.prevalent.rollout import choose_argmax, choose_sample, device_of, evaluating, start_walk
 from dgmlab.prevalent.walk import STOP
@@ -63,6 +63,19 @@ class Played(NamedTuple):
     trajectories: list
     records: list
     final: np.ndarray
+
+
+class Openings(NamedTuple):
+    """The N steps at which help was to be had: whether the agent asked, its doubt there, and how far it had to go.
+
+    asked     (N,) bool
+    entropy   (N,) float32  of where to go, as a share of that of 36 views and STOP, [0, 1]
+    distance  (N,) float64  metres to the nearest goal
+    """
+
+    asked: np.ndarray
+    entropy: np.ndarray
+    distance: np.ndarray
 
 
 class Party:
@@ -176,6 +189,19 @@ def run_hanna(agent, anna, features, words, episodes, max_steps=50, batch_size=6
         return [trajectory for begin in range(0, len(episodes), batch_size)
                 for trajectory in play(agent, anna, features, words, episodes[begin:begin + batch_size], max_steps,
                                        max_length=max_length).trajectories]
+
+
+def openings(trajectories, episodes, anna):
+    """When agents ask and when they do not, of trajectories of the same episodes in the same order -> Openings"""
+    asked, doubt, distance = [], [], []
+    for trajectory, goals in zip(trajectories, goal_rows(anna.houses, episodes), strict=True):
+        moves = np.cumsum([0, *(action != STOP for action in trajectory.actions)])[:-1]
+        rows = np.array([anna.houses.row(trajectory.scan, trajectory.path[i]) for i in moves])
+        able = anna.can_request[rows]
+        asked.append(np.array(trajectory.asked)[able])
+        doubt.append(np.array([entropy(torch.as_tensor(scores)[None]).item() for scores in trajectory.scores], np.float32)[able])
+        distance.append(goal_distance(anna.houses, rows, np.tile(goals, (len(rows), 1))).min(1)[able])
+    return Openings(*map(np.concatenate, (asked, doubt, distance)))
 
 
 def _trajectories(houses, episodes, words, records, trails, max_length):

@@ -19,7 +19,7 @@ from dgmlab.prevalent.agent import build_agent
 from dgmlab.prevalent.angles import ANGLE_SIZE
 from dgmlab.prevalent.evaluate import PROTOCOLS, evaluate
 from dgmlab.prevalent.features import Features, open_features
-from dgmlab.prevalent.hanna import Anna, load_hanna, load_routes, make_routes, object_episodes
+from dgmlab.prevalent.hanna import Absent, Anna, load_hanna, load_routes, make_routes, object_episodes
 from dgmlab.prevalent.hanna_agent import HannaAgent, save_hanna
 from dgmlab.prevalent.hanna_play import play, run_hanna
 from dgmlab.prevalent.hanna_teacher import hanna_loss
@@ -51,7 +51,8 @@ class HannaConfig:
     features_path: str = ""  # file of tsv or hdf5
     n_houses: int = 40  # toy: houses to train in
     n_floors: int = 1  # toy: floors of each
-    n_rooms: int = 4  # toy: rooms of each floor
+    n_rooms: int = 6  # toy: rooms of each floor
+    assistant: bool = True  # whether Anna is there to be asked; without her an agent learns to search by itself [true]
     n_episodes: int = 2000  # toy, matterport: episodes to train on
     n_eval: int = 200  # episodes of each split to judge on; 0 takes all of hanna's
     max_length: int = 50  # longest text in tokens; the end of a longer one is not read [50]
@@ -63,7 +64,7 @@ class HannaConfig:
     weight_decay: float = 5e-4  # Adam's [5e-4]
     clip: float = 5.0  # gradient norm
     alpha: float = 1.0  # weight of not repeating mistakes [1]
-    uncertain: float = 0.25  # entropy from which doubt is a reason to ask, a share of the greatest [0.25]
+    uncertain: float = 0.1  # entropy from which doubt is a reason to ask, a share of that of 36 views and STOP [0.25]
     image_dropout: float = 0.0  # of picture features; names of objects need none [0.3]
     precision: str = "auto"  # fp32 | bf16 | auto: bf16 where the hardware has it
     seed: int = 0  # of everything
@@ -76,7 +77,7 @@ class HannaData(NamedTuple):
 
     houses: Houses
     features: Features
-    anna: dict  # split -> Anna, 'train' too
+    anna: dict  # split -> Anna, 'train' too; Absent where there is no assistant
     train: list  # Episode
     splits: dict  # name -> list of Episode
     texts: list  # str that the vocabulary is made of: tasks and routes of the training houses
@@ -122,7 +123,7 @@ def train(run, config):
                 run.log(done, **numbers)
             if training.every(done, config.eval_every, config.n_steps):
                 looks = {split: score(agent, words, data, split, config)[0].summary for split in data.splits}
-                run.log(done, **{f"{split}_{name}": look[name].mean for split, look in looks.items() for name in WATCHED})
+                run.log(done, **{f"{name}/{split}": look[name].mean for split, look in looks.items() for name in WATCHED})
             progress.update(done, loss=numbers["loss"])
             if training.every(done, config.save_every, config.n_steps):
                 training.save_state(run, done, accelerator, parts)
@@ -168,7 +169,7 @@ def open_hanna(config):
     seen, unseen, splits, routes = {"toy": _toy, "matterport": _matterport, "hanna": _files}[config.data](config)
     houses = Houses([*seen.houses.values(), *unseen.houses.values()])
     features = open_features(config.features or ("toy" if config.data == "toy" else "semantic"), houses, config.features_path)
-    anna = {split: Anna(houses, routes, split) for split in splits}
+    anna = {split: Anna(houses, routes, split) if config.assistant else Absent(houses) for split in splits}
     train = splits.pop("train")
     texts = [episode.instruction for episode in train] + [route.instruction for route in routes if route.scan in seen.houses]
     return HannaData(houses, features, anna, train, splits, texts)

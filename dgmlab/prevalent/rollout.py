@@ -224,14 +224,14 @@ def save_trajectories(path, trajectories):
     return path
 
 
-def load_trajectories(path):
-    """The trajectories of a file written by `save_trajectories` -> list of Trajectory"""
+def load_trajectories(path, kind=Trajectory):
+    """The trajectories of a file written by `save_trajectories` -> list of `kind`: Trajectory, or HannaTrajectory"""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"trajectories were expected at {path}, found none. Train an agent, or name another split.")
     arrays = ("scores", "word_attention", "view_attention")
-    return [Trajectory(**{name: [np.array(x, np.float32) for x in value] if name in arrays else value
-                          for name, value in row.items()}) for row in json.loads(gzip.decompress(path.read_bytes()))]
+    return [kind(**{name: [np.array(x, np.float32) for x in value] if name in arrays else value
+                    for name, value in row.items()}) for row in json.loads(gzip.decompress(path.read_bytes()))]
 
 
 def _rounded(value):

@@ -21,13 +21,15 @@ NAMES = {
     "d_fake": "D says real, of generated ones", "class_accuracy": "pictures of the class asked for",
     "class_spread": "spread within a class (data: 1)",
     "ml": "imitation (nats / episode)", "reward": "reward (sum over an episode)", "entropy": "entropy of the policy (nats)",
-    "success_rate/*": "success rate", "spl/*": "SPL",
+    "success_rate/*": "success rate", "spl/*": "SPL", "help_requests/*": "requests for help (an episode)",
     "nll": "cross-entropy (nats / word)", "bleu/*": "BLEU", "cider/*": "CIDEr-D", "ppl/*": "perplexity",
+    "navigation": "the way (nats / step)", "ask": "whether to ask (nats / step)",
     "commit": "commitment", "js/*": "JS of real and fake codes (bits)", "twin": "twin classifier (nats)",
     "gap": "reconstruction gap (nats)", "ppl": "perplexity", "lr": "learning rate", "gradient_norm": "gradient norm",
 }
 # one batch a value: smoothing helps; a schedule is drawn as it is
-NOISY = ("loss", "rec", "kl", "gradient_norm", "d_loss", "g_loss", "commit", "twin", "ml", "reward", "nll")
+NOISY = ("loss", "rec", "kl", "gradient_norm", "d_loss", "g_loss", "commit", "twin", "ml", "reward", "nll", "navigation",
+         "ask")
 COLLAPSE_MI = 0.1  # nats; below it, or without an active unit, z says nothing about the sentence
 
 

@@ -49,6 +49,7 @@ class Scene(NamedTuple):
     paths    name -> list of indices; 'reference' is drawn as a ribbon, the others as arrows
     options  tuple of Option of where the agent stands, () to draw none; chosen: number of the one it takes
     ended    whether the paths but the reference have come to their end
+    success  metres from a goal that count as arrived
     """
 
     paths: dict
@@ -58,6 +59,7 @@ class Scene(NamedTuple):
     chosen: int | None = None
     goals: tuple = ()
     ended: bool = False
+    success: float = SUCCESS
 
 
 def room_of(house, index):
@@ -259,11 +261,11 @@ def _draw_graph(ax, house, on, scale):
 def _draw_goals(ax, house, on, scene, taken):
     """The circle of success around each goal, and a ring on the panoramas from where less than its radius is to be walked."""
     for goal in scene.goals:
-        near = on & (house.distance[goal] < SUCCESS)
+        near = on & (house.distance[goal] < scene.success)
         ax.scatter(*house.position[near, :2].T, s=26, facecolor="none", edgecolor=style.GREEN, linewidth=1.3, zorder=4)
         if on[goal]:
             x, y = house.position[goal, :2]
-            ax.add_patch(Circle((x, y), SUCCESS, fill=False, edgecolor=style.GREEN, linewidth=1.0, linestyle=(0, (4, 3)),
+            ax.add_patch(Circle((x, y), scene.success, fill=False, edgecolor=style.GREEN, linewidth=1.0, linestyle=(0, (4, 3)),
                                 zorder=2))
             ax.scatter(x, y, s=150, marker="*", color=style.GREEN, edgecolor="white", linewidth=0.9, zorder=7)
             taken.block(x, y, 7)

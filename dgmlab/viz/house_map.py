@@ -65,7 +65,7 @@ def floors_of(house, indices=None):
 
 @style.styled
 def plot_house(house, paths=None, here=None, heading=None, candidates=None, scores=None, chosen=None, goals=None,
-               floors=None, title="", width=10.5):
+               floors=None, title="", width=10.5, success=SUCCESS):
     """The map of a house, one panel a floor, with paths and an agent where they are given.
 
     paths       {name: viewpoints}; the one called 'reference' is drawn as a broad ribbon, the others as arrows
@@ -75,10 +75,11 @@ def plot_house(house, paths=None, here=None, heading=None, candidates=None, scor
     goals       viewpoints where to end; None: the end of the reference
     floors      numbers of the floors to draw; None: all
     width       of the picture in inches, at most
+    success     metres from a goal that count as arrived
     A viewpoint is an id or an index.
     -> Figure
     """
-    scene = collect_scene(house, paths, here, heading, candidates, scores, chosen, goals)
+    scene = collect_scene(house, paths, here, heading, candidates, scores, chosen, goals)._replace(success=success)
     floors = floors_of(house) if floors is None else list(floors)
     boxes = [window(house, [floor], scene) for floor in floors]
     items = legend_items(scene)
@@ -128,8 +129,8 @@ def window(house, floors, scene=None, indices=None):
             low, high = np.minimum(low, (room.x0 - 0.3, room.y0 - 0.9)), np.maximum(high, (room.x1 + 0.3, room.y1 + 0.3))
     for goal in scene.goals if scene else ():
         if on[goal]:
-            low = np.minimum(low, house.position[goal, :2] - SUCCESS - 0.1)
-            high = np.maximum(high, house.position[goal, :2] + SUCCESS + 0.1)
+            low = np.minimum(low, house.position[goal, :2] - scene.success - 0.1)
+            high = np.maximum(high, house.position[goal, :2] + scene.success + 0.1)
     size = np.maximum(high - low, LEAST)
     return (*map(float, (low + high - size) / 2), *map(float, size))
 
@@ -167,7 +168,7 @@ def legend_items(scene):
     mark = {"marker": "o", "linestyle": "none"}
     if scene.goals:
         items.append(Line2D([], [], markerfacecolor="none", markeredgecolor=style.GREEN, markeredgewidth=1.5, markersize=5,
-                            label=f"under {SUCCESS:g} m to walk to the goal", **mark))
+                            label=f"under {scene.success:g} m to walk to the goal", **mark))
     if scene.here is not None:
         items.append(Line2D([], [], color=AGENT, markersize=7, label="where it stands", **mark))
     if len(scene.options) > 1:
