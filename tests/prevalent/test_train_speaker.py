@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dgmlab.metrics.overlap import bleu
 from dgmlab.prevalent import train_speaker
@@ -23,7 +24,7 @@ from dgmlab.prevalent.train_speaker import (
     train,
     training_houses,
 )
-from dgmlab.run import Run
+from dgmlab.run import Run, read_json
 
 ROOT = Path(__file__).parents[2]
 TINY = {"n_houses": 3, "n_paths": 60, "max_moves": 2, "min_count": 1, "batch_size": 24, "precision": "fp32", "lr": 5e-3,
@@ -70,6 +71,24 @@ def test_it_learns_to_speak_and_keeps_the_best(tmp_path):
     assert run.results["metrics"] == numbers
     names = {f"{split}_{name}" for split in ("val_seen", "val_unseen") for name in ("bleu", "cider", "ppl", "n_words")}
     assert set(numbers) == names
+
+
+def test_what_is_kept_is_what_scored_best(tmp_path, monkeypatch):
+    bleus = iter([0.1, 0.5, 0.4, 0.3])
+
+    def scripted(speaker, corpus, limit, accelerator):
+        return dict.fromkeys(("val_seen", "val_unseen"), {"bleu": next(bleus, 0.5)})
+
+    monkeypatch.setattr(train_speaker, "watch", scripted)
+    run, config = start(tmp_path / "run", n_steps=8)
+    train(run, config)
+    best, last = run.checkpoints / "best", run.checkpoints / "step-00000008"
+    assert read_json(best / "manifest.json")["step"] == 4
+    kept, final = (load_file(folder / "model.safetensors") for folder in (best, last))
+    model = load_file(run.dir / "model" / "model.safetensors")
+    sums = sorted(tensor.sum().item() for tensor in model.values())
+    assert sums == sorted(tensor.sum().item() for tensor in kept.values())
+    assert sums != sorted(tensor.sum().item() for tensor in final.values())
 
 
 def test_scores_are_those_of_the_texts():
