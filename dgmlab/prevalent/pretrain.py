@@ -17,7 +17,7 @@ from dgmlab.prevalent.objective import pretrain_sums
 from dgmlab.prevalent.pretrain_data import open_data
 from dgmlab.prevalent.words import Words
 
-IMAGE_GAIN = {"toy": 6.0, "semantic": 6.0}  # features that list a few names in many zeros start louder
+IMAGE_GAIN = {"toy": 2.0, "semantic": 2.0}  # features that list a few names in many zeros start louder
 
 
 @dataclass(frozen=True)
