@@ -20,7 +20,8 @@ LOOPS = {"speaker": (train_speaker.train, train_speaker.SpeakerTrainConfig),
          "hanna": (hanna_train.train, hanna_train.HannaConfig)}
 NOTEBOOKS = {"31_speaker_train": ("speaker", {}), "32_prevalent_train": ("encoder", {}), "33_agent_train": ("agent", {}),
              "36_hanna_train": ("hanna", {})}
-SWITCHES = ("twin", "pretrain_steps", "target", "beam_size", "n_beam", "n_told", "n_instructions", "temperature")  # notebooks' own
+SWITCHES = (  # parameters of these notebooks alone
+    "twin", "pretrain_steps", "target", "beam_size", "n_beam", "n_told", "n_instructions", "temperature")
 find_loop = partial(command.find_loop, loops=LOOPS, notebooks=NOTEBOOKS, what="network of navigation")
 
 

@@ -195,11 +195,12 @@ def openings(trajectories, episodes, anna):
     """When agents ask and when they do not, of trajectories of the same episodes in the same order -> Openings"""
     asked, doubt, distance = [], [], []
     for trajectory, goals in zip(trajectories, goal_rows(anna.houses, episodes), strict=True):
+        scores = [torch.as_tensor(one)[None] for one in trajectory.scores]
         moves = np.cumsum([0, *(action != STOP for action in trajectory.actions)])[:-1]
         rows = np.array([anna.houses.row(trajectory.scan, trajectory.path[i]) for i in moves])
         able = anna.can_request[rows]
         asked.append(np.array(trajectory.asked)[able])
-        doubt.append(np.array([entropy(torch.as_tensor(scores)[None]).item() for scores in trajectory.scores], np.float32)[able])
+        doubt.append(np.array([entropy(one).item() for one in scores], np.float32)[able])
         distance.append(goal_distance(anna.houses, rows, np.tile(goals, (len(rows), 1))).min(1)[able])
     return Openings(*map(np.concatenate, (asked, doubt, distance)))
 

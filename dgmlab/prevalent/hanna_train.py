@@ -144,8 +144,8 @@ def train(run, config):
 def score(agent, words, data, split, config):
     """Play a split greedily. -> Evaluation by HANNA's protocol, and the trajectories"""
     episodes = data.splits[split]
-    trajectories = run_hanna(agent, data.anna[split], data.features, words, episodes, config.eval_steps, config.batch_size,
-                             config.max_length)
+    trajectories = run_hanna(agent, data.anna[split], data.features, words, episodes, config.eval_steps,
+                             max_length=config.max_length)
     return evaluate(trajectories, episodes, data.houses, **PROTOCOLS["hanna"]), trajectories
 
 

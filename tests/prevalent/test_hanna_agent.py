@@ -1,28 +1,23 @@
-"""The loop of HANNA by hand, its teachers against what the paper says, and an agent that learns in toy houses."""
+"""The loop of HANNA by hand, and its teachers against what the paper says."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from dgmlab.data.registry import data_home
 from dgmlab.prevalent.agent import build_agent
 from dgmlab.prevalent.evaluate import PROTOCOLS, evaluate
 from dgmlab.prevalent.features import observe_at, open_features
-from dgmlab.prevalent.hanna import Anna, make_routes, object_episodes
-from dgmlab.prevalent.hanna_agent import HannaAgent, HannaStep, Situation, entropy, load_hanna_agent, renewed, save_hanna
-from dgmlab.prevalent.hanna_play import Party, Played, Record, play, run_hanna
+from dgmlab.prevalent.hanna import Absent, Anna, make_routes, object_episodes
+from dgmlab.prevalent.hanna_agent import HannaAgent, HannaStep, Situation, entropy, renewed
+from dgmlab.prevalent.hanna_play import HannaTrajectory, Party, Played, Record, openings, play, run_hanna
 from dgmlab.prevalent.hanna_teacher import FLOOR, ask_targets, hanna_loss, past_mistakes
-from dgmlab.prevalent.hanna_train import HannaConfig, open_hanna, train
-from dgmlab.prevalent.house import House, check_path
+from dgmlab.prevalent.house import check_path
 from dgmlab.prevalent.houses import Houses
 from dgmlab.prevalent.model import Prevalent
-from dgmlab.prevalent.policies import RandomAgent, Step
-from dgmlab.prevalent.rollout import run_episodes
+from dgmlab.prevalent.policies import Step
 from dgmlab.prevalent.words import Words
-from dgmlab.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +121,26 @@ def test_scores_count_the_requests(world):
 
 def test_nobody_asks_where_there_is_no_route(world):
     torch.manual_seed(2)
-    deaf = SimpleNamespace(houses=world.houses, can_request=np.zeros(len(world.houses), bool))
-    played = play(new_agent(world), deaf, world.features, world.words, world.episodes[:8], 6, "sample")
+    played = play(new_agent(world), Absent(world.houses), world.features, world.words, world.episodes[:8], 6, "sample")
     assert not any(any(one.asked) for one in played.trajectories)
     loss = hanna_loss(played)
     assert loss.ask == 0 and loss.reasons == 0 and torch.isfinite(loss.loss)
+
+
+def test_openings_are_the_steps_at_which_help_was_to_be_had(world):
+    episode, row, answer = asker(world)
+    house, path = world.houses.houses[episode.scan], episode.path[:3]
+    able = [bool(world.anna.can_request[world.houses.row(episode.scan, here)]) for here in path]
+    sure, torn = np.array([1, 0, 0], np.float32), np.array([0.5, 0.5, 0], np.float32)
+    one = HannaTrajectory(episode.instr_id, episode.scan, list(path), [], [0, 1, 1, 0], [torn, sure, sure, torn], [], [], [],
+                          [], [True, False, False, False], [])  # asks, walks twice, stops
+    found = openings([one, one], [episode, episode], world.anna)
+    steps = [step for step, place in enumerate((0, 0, 1, 2)) if able[place]]
+    goals = [house.index(goal) for goal in episode.goals]
+    assert found.asked.tolist() == [step == 0 for step in steps] * 2
+    np.testing.assert_allclose(found.entropy, [np.log(2) / np.log(37) * (step in (0, 3)) for step in steps] * 2, atol=1e-6)
+    away = [house.distance[house.index(path[place]), goals].min() for place in (0, 0, 1, 2)]
+    np.testing.assert_allclose(found.distance, [away[step] for step in steps] * 2)
 
 
 def test_renewed_replaces_words_and_states_of_some(world):
@@ -239,85 +249,3 @@ def test_loss_by_hand():
     assert float(terms.loss) == pytest.approx(float(whole), abs=1e-6)
     never = [record(action=2, best=1, logits=[0.0, 40.0, 0.0, 0.0, 0.0])] * 2
     assert float(hanna_loss(Played([], never, np.array([9.0]))).curiosity) == FLOOR / 2
-
-
-# training
-
-SMALL = {"n_houses": 4, "n_episodes": 40, "n_eval": 6, "batch_size": 6, "train_steps": 4, "eval_steps": 5, "precision": "fp32",
-         "eval_every": 0, "save_every": 3}
-
-
-def params(run):
-    return load_hanna_agent(run.dir)[0].state_dict()
-
-
-def test_resume_gives_the_same_agent(tmp_path):
-    whole = Run.start(tmp_path / "whole", {})
-    train(whole, HannaConfig(n_steps=6, **SMALL))
-    halves = Run.start(tmp_path / "halves", {})
-    train(halves, HannaConfig(n_steps=3, **SMALL))
-    (halves.dir / "results.json").unlink()
-    final = train(halves, HannaConfig(n_steps=6, **SMALL))
-    for name, value in params(whole).items():
-        assert torch.equal(value, params(halves)[name]), name
-    assert final == whole.results["metrics"] and {"val_unseen_spl", "val_seen_help_requests_high"} <= set(final)
-
-
-@pytest.mark.skipif(not (data_home() / "matterport").is_dir(), reason="needs matterport/ in DGMLAB_DATA")
-def test_task_files_put_in_by_hand_can_be_trained_on(tmp_path, monkeypatch):
-    real, folder = data_home() / "matterport", tmp_path / "matterport"
-    (folder / "HANNA").mkdir(parents=True)
-    for name in ("connectivity", "REVERIE", "regions"):
-        (folder / name).symlink_to(real / name)
-    routes = {}
-    for split, scan in (("train", "8194nk5LbLH"), ("val_seen", "8194nk5LbLH"), ("val_unseen", "2t7WUuJeko7")):
-        house = House.load(scan)
-        start = house.edges[0, 0]
-        far = np.where(np.isfinite(house.distance[start]), house.distance[start], 0).argmax()
-        path = house.shortest_path(house.viewpoints[start], house.viewpoints[far])
-        task = {"path_id": 5, "scan": scan, "heading": 0.5, "paths": [path], "instructions": ["find a mug", "find the mug"]}
-        (folder / "HANNA" / f"hanna_{split}.json").write_text(json.dumps([task]))
-        routes.setdefault(scan, []).append({"path_id": split, "path": path[:3], "instruction": "go on to the door and wait",
-                                            "view_id": 13, "split": split})
-    (folder / "HANNA" / "routes.json").write_text(json.dumps(routes))
-    monkeypatch.setenv("DGMLAB_DATA", str(tmp_path))
-    data = open_hanna(HannaConfig(data="hanna", n_eval=1))
-    assert len(data.train) == 2 and [len(data.splits[name]) for name in ("val_seen", "val_unseen")] == [1, 1]
-    assert data.features.name == "semantic" and data.features.size == 334
-    assert {split: [route.route_id for route in anna.routes] for split, anna in data.anna.items()} == {
-        split: [split] for split in ("train", "val_seen", "val_unseen")}
-    words = Words.build(data.texts, min_count=1)
-    assert "door" in words.vocabulary and "mug" in words.vocabulary
-    agent = HannaAgent(build_agent("follower", "tiny", len(words), data.features.size + 128, max_length=50))
-    found = run_hanna(agent, data.anna["val_unseen"], data.features, words, data.splits["val_unseen"], 4)
-    assert found[0].instr_id == "5_0" and found[0].path[0] == data.splits["val_unseen"][0].path[0]
-
-
-def test_wrong_settings_are_named(tmp_path, world):
-    with pytest.raises(KeyError, match="no data of an agent that asks is called 'toys'. Did you mean 'toy'"):
-        open_hanna(HannaConfig(data="toys"))
-    agent = new_agent(world)
-    save_hanna(tmp_path / "model", agent, world.words)
-    again, words = load_hanna_agent(tmp_path)
-    assert words.vocabulary == world.words.vocabulary
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in agent.state_dict().items())
-    (tmp_path / "model" / "asking.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="an agent that asks was expected .* found a navigator alone"):
-        load_hanna_agent(tmp_path)
-
-
-@pytest.mark.slow
-def test_an_agent_learns_in_toy_houses_and_asking_helps_it(tmp_path):
-    config = HannaConfig(precision="fp32", n_steps=160, eval_every=0)
-    final = train(Run.start(tmp_path, {}), config)
-    data = open_hanna(config)
-    episodes = data.splits["val_unseen"]
-    paths = run_episodes(RandomAgent(), data.houses, data.features, None, episodes, feedback="sample",
-                         generator=torch.Generator().manual_seed(0))
-    rate = evaluate(paths, episodes, data.houses, **PROTOCOLS["hanna"]).summary
-    assert final["val_unseen_success_rate_low"] > rate["success_rate"].high
-    agent, words = load_hanna_agent(tmp_path)
-    deaf = SimpleNamespace(houses=data.houses, can_request=np.zeros(len(data.houses), bool))
-    alone = run_hanna(agent, deaf, data.features, words, episodes, config.eval_steps)
-    alone = evaluate(alone, episodes, data.houses, **PROTOCOLS["hanna"]).summary
-    assert final["val_unseen_success_rate"] > alone["success_rate"].mean

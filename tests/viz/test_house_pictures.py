@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.patches import Circle, Wedge
 from matplotlib.text import Text
 
@@ -266,3 +267,13 @@ def test_a_house_of_which_nothing_is_known_can_be_drawn(house):
     bare = House("bare", house.viewpoints, POSITION, house.included, house.unobstructed, house.floor)
     assert plot_house(bare, here="a", candidates=True).numbers["rooms"] == []
     assert plot_panorama(bare, "a").numbers["strip"]["bands"] == []
+
+
+def test_success_is_as_far_as_the_task_says(house):
+    figure = plot_house(house, goals=["b"], floors=[0], success=1.5)
+    rings = [marks.get_offsets() for marks in artists(figure, PathCollection) if marks.get_facecolor().size == 0]
+    assert [tuple(map(float, spot)) for offsets in rings for spot in offsets] == [(0.0, 2.0)]
+    assert [patch.get_radius() for patch in artists(figure, Circle)] == [1.5]
+    assert figure.legends[0].get_texts()[0].get_text() == "under 1.5 m to walk to the goal"
+    small, large = (window(house, [1], collect_scene(house, goals=["e"])._replace(success=success)) for success in (2.0, 9.0))
+    assert small[3] < large[3] == 18.2
