@@ -102,6 +102,8 @@ def train(run, config):
     """
     accelerator = training.start(config.seed, config.precision)
     with training.reported(run):
+        if accelerator.num_processes > 1:
+            raise ValueError(f"an agent is trained by one process, found {accelerator.num_processes}. Leave torchrun out.")
         data = open_data(config)
         agent, words = build(config, data)
         agent.to(accelerator.device)

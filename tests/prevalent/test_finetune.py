@@ -1,6 +1,7 @@
 """Training of agents: resuming to the bit, what learns, back-translation, what is left behind, and mistakes."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -169,6 +170,12 @@ def test_mistakes_are_named(changes, error, message, tmp_path):
     with pytest.raises(error, match=message):
         train_here(tmp_path, dataclasses.replace(TINY, **changes))
     assert Run(tmp_path).status["state"] == "failed"
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "start", lambda *settings: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="trained by one process, found 2. Leave torchrun out"):
+        train_here(tmp_path, TINY)
 
 
 def test_another_kind_of_features_than_the_checkpoints_is_named(tmp_path, encoder):

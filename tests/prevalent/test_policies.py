@@ -10,6 +10,7 @@ from dgmlab.prevalent.evaluate import evaluate
 from dgmlab.prevalent.features import open_features
 from dgmlab.prevalent.house import House
 from dgmlab.prevalent.houses import Houses
+from dgmlab.prevalent.ndh import load_ndh
 from dgmlab.prevalent.policies import RandomAgent, ShortestAgent, StopAgent, goal_rows, select, teacher_actions
 from dgmlab.prevalent.rollout import run_episodes
 from dgmlab.prevalent.tasks import load_r2r
@@ -98,7 +99,22 @@ def test_the_shortest_agent_is_perfect_in_toy_houses():
         ShortestAgent(houses).start(torch.zeros(1, 0), torch.zeros(1, 0, dtype=torch.bool))
 
 
-@pytest.mark.skipif(not (data_home() / "matterport" / "R2R").is_dir(), reason="needs matterport/ in DGMLAB_DATA")
+there = (data_home() / "matterport" / "R2R").is_dir()
+needs_matterport = pytest.mark.skipif(not there, reason="needs matterport/ in DGMLAB_DATA")
+
+
+@needs_matterport
+@pytest.mark.parametrize(("split", "metres"), [("val_seen", (8.29, 7.63, 9.52)), ("val_unseen", (8.36, 7.99, 9.58))])
+def test_on_cvdn_the_shortest_agent_makes_the_published_upper_bounds(split, metres):
+    episodes = {kind: load_ndh(split, kind) for kind in ("oracle", "navigator", "mixed")}
+    houses = Houses.load(sorted({episode.scan for episode in episodes["mixed"]}))
+    features = open_features("none", houses)
+    for (_, some), expected in zip(episodes.items(), metres, strict=True):
+        found = run_episodes(ShortestAgent(houses), houses, features, None, some, batch_size=512)
+        assert abs(evaluate(found, some, houses, n_draws=1).summary["goal_progress"].mean - expected) < 0.005
+
+
+@needs_matterport
 def test_on_r2r_the_shortest_agent_is_perfect_and_the_random_one_is_as_published():
     episodes = load_r2r("val_unseen")
     houses = Houses.load(sorted({episode.scan for episode in episodes}))
