@@ -276,4 +276,4 @@ def test_success_is_as_far_as_the_task_says(house):
     assert [patch.get_radius() for patch in artists(figure, Circle)] == [1.5]
     assert figure.legends[0].get_texts()[0].get_text() == "under 1.5 m to walk to the goal"
     small, large = (window(house, [1], collect_scene(house, goals=["e"])._replace(success=success)) for success in (2.0, 9.0))
-    assert small[3] < large[3] == 18.2
+    assert small[3] < large[3] == pytest.approx(18.2)
