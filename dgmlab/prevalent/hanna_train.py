@@ -27,7 +27,7 @@ from dgmlab.prevalent.house import House
 from dgmlab.prevalent.houses import Houses
 from dgmlab.prevalent.model import Prevalent
 from dgmlab.prevalent.ndh import read_targets
-from dgmlab.prevalent.pretrain import load_trained
+from dgmlab.prevalent.pretrain import IMAGE_GAIN, load_trained
 from dgmlab.prevalent.rollout import save_trajectories
 from dgmlab.prevalent.semantic import describe
 from dgmlab.prevalent.tasks import load_r2r
@@ -157,7 +157,8 @@ def build(config, data):
                          "Use agent='prevalent', or leave it out.")
     encoder, words = load_trained(config.pretrained) if config.pretrained else (None, Words.build(data.texts))
     if config.agent == "prevalent" and encoder is None:
-        encoder = Prevalent.from_preset(config.size, len(words), size)
+        gain = IMAGE_GAIN.get(data.features.name, 1.0)  # as in pre-training
+        encoder = Prevalent.from_preset(config.size, len(words), size, image_gain=gain)
     navigator = build_agent(config.agent, config.size, len(words), size, encoder, max_length=config.max_length)
     return HannaAgent(navigator.tune(config.tune) if config.agent == "prevalent" else navigator), words
 
