@@ -93,6 +93,7 @@ def test_the_decoder_equals_one_written_out_by_hand(world):
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_and_neighbours_in_the_batch_change_nothing(world, kind):
     agent, episodes = make_agent(world, kind), sorted(world[2], key=lambda episode: len(episode.instruction))[::7]
+    episodes[1] = episodes[1]._replace(instruction="go")  # short: in some dimension all states of its words are below padding
     together = two_steps(world, agent, episodes)
     for k, episode in enumerate(episodes):
         for one, other in zip(together, two_steps(world, agent, [episode]), strict=True):

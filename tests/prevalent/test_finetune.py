@@ -99,6 +99,16 @@ def test_a_run_leaves_its_best_agent_and_what_that_did(tmp_path):
     assert {"loss", "ml", "rl", "entropy", "value_loss", "reward", "gradient_norm", "lr"} <= set(run.metrics()[0])
 
 
+def test_what_is_kept_is_the_best_look_and_not_the_last(tmp_path, monkeypatch):
+    scores = iter([0.3, 0.2, 0.1, 0.3])
+    monkeypatch.setattr(finetune, "look_at", lambda *_: {"spl/dev": next(scores)})
+    config = dataclasses.replace(TINY, decay=False)
+    assert train_here(tmp_path / "six", config)["best_step"] == 2
+    train_here(tmp_path / "two", dataclasses.replace(config, n_steps=2))
+    six, two = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("six", "two"))
+    assert six == two
+
+
 def test_the_first_look_that_reaches_a_target(tmp_path):
     run = Run.start(tmp_path, {})
     for step, rate in ((50, 0.1), (100, 0.5), (150, 0.3), (200, 0.6)):
