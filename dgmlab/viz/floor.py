@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle, Wedge
 from matplotlib.patheffects import withStroke
-from scipy.spatial import cKDTree
 
 from dgmlab.viz import style
 from dgmlab.viz.words import text_width
@@ -185,6 +184,8 @@ def _doors(walls, ways):
 
 def _draw_ground(ax, house, on):
     """What is near the graph, in the colour of the nearest panorama's room."""
+    from scipy.spatial import cKDTree
+
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     a, b = house.edges[on[house.edges].all(axis=1)].T
     shares = np.linspace(0, 1, 13)[:, None, None]

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.patches import FancyBboxPatch, Rectangle
-from scipy.optimize import isotonic_regression
 
 from dgmlab.viz import style
 from dgmlab.viz.floor import AGENT, blend, draw_badge, room_of
@@ -143,6 +142,8 @@ def spread(wanted, gap, low, high):
 
     That is an isotonic regression of what is left when the gaps are taken off.
     """
+    from scipy.optimize import isotonic_regression
+
     wanted = np.asarray(wanted, dtype=float)
     if not len(wanted):
         return wanted
