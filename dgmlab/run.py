@@ -41,6 +41,12 @@ def home():
     return here
 
 
+def locate(path):
+    """A path as a recipe names it: `~` is spelled out, and what is not in the working folder is looked for below `home()`."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() or path.exists() else home() / path
+
+
 def write_json(path, obj):
     """Write `obj` as JSON so that the file is either the old one or the new one, never half of it."""
     path = Path(path)

@@ -132,3 +132,15 @@ def test_help_lists_the_fields(capsys):
     with pytest.raises(SystemExit) as stopped:
         make_parser("toy", "A toy.", Config).parse_args(["--help"])
     assert stopped.value.code == 0 and "parameters of Config: n_steps, rate, name, mirror" in capsys.readouterr().out
+
+
+def test_a_folder_that_a_recipe_names_is_found_from_any_working_folder(tmp_path, monkeypatch):
+    from dgmlab.run import locate
+
+    (tmp_path / "home" / "runs" / "encoder").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "near").mkdir(parents=True)
+    monkeypatch.setenv("DGMLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert locate("runs/encoder") == tmp_path / "home" / "runs" / "encoder"
+    assert locate("near").resolve() == tmp_path / "elsewhere" / "near", "what is in the working folder comes first"
+    assert locate(tmp_path / "nowhere") == tmp_path / "nowhere"

@@ -15,7 +15,7 @@ import torch
 from dgmlab.data import pixels
 from dgmlab.data.image_folders import SUFFIXES
 from dgmlab.fqgan.ugatit import UGATITGenerator
-from dgmlab.run import read_json, write_json
+from dgmlab.run import locate, read_json, write_json
 
 
 class Translator(NamedTuple):
@@ -47,7 +47,7 @@ def load_translator(folder):
 
     The discriminators are there too: `Discriminators.from_pretrained(folder / "discriminators")`.
     """
-    folder = Path(folder).expanduser()
+    folder = locate(folder)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     about = read_json(folder / "about.json")
     if about is None or not (folder / "generator_ab").is_dir():

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dgmlab.data.batching import batches, pad
 from dgmlab.optimus.model import Optimus
+from dgmlab.run import locate
 
 SPECIALS = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
 PAPER_SPECIALS = {"pad_token": "<PAD>", "bos_token": "<BOS>", "eos_token": "<EOS>"}  # in this order, as released
@@ -168,7 +169,7 @@ def save_trained(folder, model, tokenizers):
 
 def model_folder(folder):
     """The folder with config.json: the one that is named, or model/ inside it."""
-    folder = Path(folder).expanduser()
+    folder = locate(folder)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"a trained model was expected at {folder}/config.json. Train one with 11_optimus_train.")

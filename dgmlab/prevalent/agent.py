@@ -28,7 +28,7 @@ from dgmlab.prevalent.angles import ANGLE_SIZE
 from dgmlab.prevalent.model import Prevalent, PrevalentConfig
 from dgmlab.prevalent.policies import Step
 from dgmlab.prevalent.words import Words
-from dgmlab.run import read_json, write_error, write_json
+from dgmlab.run import locate, read_json, write_error, write_json
 
 
 @dataclass(frozen=True)
@@ -340,7 +340,7 @@ def load_agent(folder):
 
     FileNotFoundError  there is no agent
     """
-    folder = Path(folder)
+    folder = locate(folder)
     folder = folder / "model" if (folder / "model" / "about.json").is_file() else folder
     about = read_json(folder / "about.json")
     if not isinstance(about, dict) or about.get("kind") not in KINDS:

@@ -6,7 +6,6 @@ state. `load_trained(run.dir)` gives encoder and words back.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -16,6 +15,7 @@ from dgmlab.prevalent.model import Prevalent, PrevalentForPretraining
 from dgmlab.prevalent.objective import pretrain_sums
 from dgmlab.prevalent.pretrain_data import open_data
 from dgmlab.prevalent.words import Words
+from dgmlab.run import locate
 
 IMAGE_GAIN = {"toy": 2.0, "semantic": 2.0}  # features that list a few names in many zeros start louder
 
@@ -143,7 +143,7 @@ def finish(run, config, model, data):
 
 def load_trained(folder, cls=Prevalent):
     """(model in evaluation mode, Words) of a run folder or of its model/ folder; cls: Prevalent or PrevalentForPretraining."""
-    folder = Path(folder).expanduser()
+    folder = locate(folder)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"a pre-trained model was expected at {folder}/config.json. Train one: 32_prevalent_train.")

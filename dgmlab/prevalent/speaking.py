@@ -20,6 +20,7 @@ from dgmlab.prevalent.angles import HEADINGS, STEP
 from dgmlab.prevalent.features import observe_at
 from dgmlab.prevalent.speaker import PathInputs, Speaker, word_nll
 from dgmlab.prevalent.words import Words
+from dgmlab.run import locate
 
 
 class Speaking(NamedTuple):
@@ -43,7 +44,7 @@ def load_speaker(folder):
 
 def model_folder(folder):
     """The folder with config.json: the one that is named, or model/ or speaker/model/ inside it."""
-    folder = Path(folder).expanduser()
+    folder = locate(folder)
     for found in (folder, folder / "model", folder / "speaker" / "model"):
         if (found / "config.json").exists():
             return found

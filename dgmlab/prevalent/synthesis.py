@@ -31,7 +31,7 @@ from dgmlab.prevalent.features import open_features
 from dgmlab.prevalent.paths import augmentation_paths
 from dgmlab.prevalent.speaking import decode_texts, load_speaker, model_folder, path_inputs, speak
 from dgmlab.prevalent.train_speaker import FEATURES, SpeakerTrainConfig, training_houses
-from dgmlab.run import Run, read_json, write_error, write_json
+from dgmlab.run import Run, locate, read_json, write_error, write_json
 
 MISTAKES = (ValueError, KeyError, OSError)
 
@@ -180,7 +180,7 @@ def read_lines(folder):
 
     FileNotFoundError  there is no synthesis here;  ValueError  it is not finished, or a shard is damaged
     """
-    folder = Path(folder)
+    folder = locate(folder)
     plan = read_json(folder / "plan.json")
     if plan is None:
         raise FileNotFoundError(f"synthetic instructions were expected at {folder}, with a plan.json. "
