@@ -69,28 +69,31 @@ def build_config(cls, recipe, overrides, switches=(), **defaults):
     return from_params(cls, check_parameters(given, fields, cls.__name__))
 
 
-def find_loop(recipe, model=None, *, loops, notebooks, what):
+def find_loop(recipe, model=None, *, loops, notebooks, what, also=(), default=None):
     """Which of a system's loops to run: that of the notebook that a recipe names or, where there is none, the one asked for.
 
     recipe     a YAML file, its name in notebooks/recipes, or None
     model      key of `loops`, or None
     notebooks  stem of a training notebook -> (key of `loops`, defaults other than the loop's)
     what       of what the loops are kinds, for the messages: "GAN"
+    also       key of `loops` -> the one beside which it is trained: it takes the recipes of that one, when asked for
+    default    key of `loops` where neither a recipe nor `model` tells
     -> (key of `loops`, defaults)
     """
+    also = dict(also)
     name, content = read_recipe(recipe) if recipe else ("", {})
     if "notebook" not in content:
-        if model is None:
+        if (model or default) is None:
             raise ValueError(f"which {what}? Give a recipe that names its notebook, or --model: {', '.join(loops)}.")
-        return model, {}
+        return model or default, {}
     stem = Path(str(content["notebook"])).name.removesuffix(".ipynb")
     found = [known for known in notebooks if known.startswith(stem)]
     if len(found) != 1:
         raise KeyError(f"recipe {name}: {unknown_name(stem, notebooks, f'training notebook of a {what}')}")
     trained, defaults = notebooks[found[0]]
-    if model not in (None, trained):
+    if trained not in (model or trained, also.get(model)):
         raise ValueError(f"recipe {name} is for {found[0]}, which trains {trained}, not {model}. Leave --model out.")
-    return trained, defaults
+    return model or trained, defaults
 
 
 def run_loop(asked, choose):

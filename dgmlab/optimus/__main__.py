@@ -1,4 +1,4 @@
-"""Training without a notebook, for servers that have no Jupyter, and under torchrun.
+"""Training without a notebook, for servers that have no Jupyter, and under torchrun. The recipe tells what.
 
     python -m dgmlab.optimus runs/ptb -f notebooks/recipes/ptb_small.yaml -p precision=bf16
     torchrun --standalone --nproc_per_node 8 -m dgmlab.optimus runs/ptb -f notebooks/recipes/ptb_small.yaml
@@ -6,25 +6,40 @@
 """
 
 import sys
+from functools import partial
 
+from dgmlab import command
 from dgmlab.command import Loop, build_config, make_parser, run_loop
-from dgmlab.optimus import baseline
-from dgmlab.optimus.train import TrainConfig, train
+from dgmlab.optimus import baseline, train
 
-SWITCHES = ("twin", "collapsed")  # parameters of notebook 11 alone
+LOOPS = {"optimus": (train.train, train.TrainConfig),
+         "twin": (baseline.train, train.TrainConfig)}
+NOTEBOOKS = {"11_optimus_train": ("optimus", {})}
+BESIDE = {"twin": "optimus"}  # trained on the recipes of another, for comparison
+SWITCHES = ("twin", "collapsed")  # parameters of these notebooks alone
+find_loop = partial(command.find_loop, loops=LOOPS, notebooks=NOTEBOOKS, what="language model", also=BESIDE,
+                    default="optimus")
 
 
 def main(arguments=None):
     """Parse, train, print the final numbers; a user's mistake is one line and exit code 2."""
-    parser = make_parser("python -m dgmlab.optimus", __doc__, TrainConfig)
-    parser.add_argument("--twin", action="store_true", help="train the GPT-2 twin instead of Optimus")
+    parser = make_parser("python -m dgmlab.optimus", __doc__, *dict.fromkeys(config for _, config in LOOPS.values()))
+    parser.add_argument("--model", choices=LOOPS, help="what to train; default: what the recipe's notebook trains, or optimus")
+    parser.add_argument("--twin", action="store_const", dest="model", const="twin", help="--model twin: GPT-2 of that size")
     asked = parser.parse_args(arguments)
 
     def choose():
-        config = build_config(TrainConfig, asked.recipe, asked.parameter, SWITCHES)
-        return Loop(baseline.train if asked.twin else train, config, {**vars(config), "twin": asked.twin})
+        model, defaults = find_loop(asked.recipe, asked.model)
+        loop, cls = LOOPS[model]
+        config = build_config(cls, asked.recipe, asked.parameter, SWITCHES, **defaults)
+        return Loop(loop, config, {**vars(config), **noted(model)})
 
     return run_loop(asked, choose)
+
+
+def noted(model):
+    """What params.json says of the kind of model beside its configuration."""
+    return {"twin": model == "twin"} if model in ("optimus", "twin") else {"model": model}
 
 
 if __name__ == "__main__":

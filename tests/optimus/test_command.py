@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from dgmlab.notebooks import only_one
-from dgmlab.optimus.__main__ import main
+from dgmlab.command import build_config
+from dgmlab.notebooks import list_recipes, only_one, read_recipe
+from dgmlab.optimus.__main__ import LOOPS, NOTEBOOKS, SWITCHES, find_loop, main
 
 SMALLEST = ["vocab_size=0", "max_length=16", "limit=64", "n_steps=3", "batch_size=8", "n_watch=8", "n_eval=8", "iw_samples=2",
             "latent_size=4", "precision=fp32"]
@@ -30,6 +31,41 @@ def test_training_from_a_shell_with_a_recipe(tmp_path):
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
     twin = call(tmp_path / "twin", "--twin", *options)
     assert twin.returncode == 0 and "ppl_word" in twin.stdout
+
+
+def recipe_for(folder, notebook):
+    path = folder / f"{notebook[:2]}.yaml"
+    path.write_text(f"notebook: {notebook}\nparameters: {{}}\n")
+    return str(path)
+
+
+def test_the_notebook_of_a_recipe_chooses_the_loop(tmp_path):
+    for notebook, found in NOTEBOOKS.items():
+        assert find_loop(recipe_for(tmp_path, notebook)) == find_loop(recipe_for(tmp_path, notebook[:2])) == found
+        assert found[0] in LOOPS
+    plain = tmp_path / "plain.yaml"
+    plain.write_text("parameters: {}\n")
+    assert find_loop(None)[0] == find_loop(str(plain))[0] == "optimus"
+    assert find_loop(recipe_for(tmp_path, "11_optimus_train"), "twin")[0] == find_loop(None, "twin")[0] == "twin"
+    with pytest.raises(KeyError, match="no training notebook of a language model is called '21_biggan_train'"):
+        find_loop(recipe_for(tmp_path, "21_biggan_train"))
+
+
+def test_every_recipe_of_a_training_notebook_fits_its_loop():
+    for path in list_recipes():
+        if read_recipe(path)[1].get("notebook") in NOTEBOOKS:
+            model, defaults = find_loop(path)
+            build_config(LOOPS[model][1], path, [], SWITCHES, **defaults)
+
+
+def test_twin_is_a_model_among_others(tmp_path, capsys):
+    options = [word for pair in (*SMALLEST, "data=grammar") for word in ("-p", pair)]
+    assert main([str(tmp_path / "a"), "--twin", *options]) == main([str(tmp_path / "b"), "--model", "twin", *options]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    numbers = [line for line in lines if line.startswith("ppl ")]
+    assert len(numbers) == 2 and numbers[0] == numbers[1]
+    params = [json.loads((tmp_path / name / "params.json").read_text()) for name in "ab"]
+    assert params[0] == params[1] and params[0]["twin"] is True and "model" not in params[0]
 
 
 def test_paper_recipe_trains_from_local_backbones_and_another_run_takes_it_up(tmp_path, backbones, capsys):
