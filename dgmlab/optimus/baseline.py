@@ -4,26 +4,35 @@ A language VAE is worth its latent only beside a language model of the same size
 likelihood is exact, while Optimus's is a bound, so the comparison never favours the VAE.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from transformers import AutoModelForCausalLM
 
 from dgmlab import training
-from dgmlab.optimus.evaluate import likelihood, rows_at_once
+from dgmlab.optimus.data import Tokenizers, model_folder, save_trained
+from dgmlab.optimus.evaluate import likelihood, rows_at_once, save_sentences
 from dgmlab.optimus.objective import sentence_nll
 from dgmlab.optimus.presets import build_decoder
 from dgmlab.optimus.source import open_data
+from dgmlab.run import read_json
+
+BESIDE = "gpt2"  # the twin's run beside that of its Optimus, as notebook 11 lays them
 
 
 def train(run, config):
     """Train the twin of `TrainConfig` in the folder `run`; fields that speak of the latent are not used.
 
+    With `init` it starts from a trained twin: the one that `init` names, or the one beside the Optimus that `init` names;
+    where that has none, it starts from the preset with Optimus's vocabulary, and says so.
     -> dict: nll, ppl (per predicted token) with its interval, ppl_word, ppl_optimus, bits_per_byte on the test split
     """
     accelerator = training.start(config.seed, config.precision)
     main = accelerator.is_main_process
     with training.reported(run, main):
         data = open_data(run, config, accelerator)
-        model = build_decoder(config.size, data.tokenizers, config.dropout, config.max_length + 3, config.decoder)
+        model = build_twin(config, data.tokenizers)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, eps=1e-8, weight_decay=0.0, fused=True)
         wrapped, optimizer = accelerator.prepare(model, optimizer)
         parts = {"model": wrapped, "optimizer": optimizer.optimizer, **data.state_parts}
@@ -62,11 +71,53 @@ def train(run, config):
         if run.results["metrics"] and (run.dir / "model" / "config.json").exists():
             return run.results["metrics"]
         model.eval()
-        model.save_pretrained(run.dir / "model")
-        data.tokenizers.decoder.save_pretrained(run.dir / "model")
-        numbers = likelihood(exact_nll(model, data.test, accelerator.autocast), data.test)
+        save_trained(run.dir / "model", model, data.tokenizers)
+        data.tokenizers.decoder.save_pretrained(run.dir / "model")  # where AutoTokenizer looks for it
+        nll = exact_nll(model, data.test, accelerator.autocast)
+        save_sentences(run, data.test, nll=nll)
+        numbers = likelihood(nll, data.test)
         run.save_results(numbers)
         return numbers
+
+
+def build_twin(config, tokenizers):
+    """The twin a TrainConfig asks for: a trained one taken up (init), or the preset."""
+    folder = find_twin(config.init) if config.init else None
+    if folder is None:
+        if config.init:
+            print(f"there is no twin beside {config.init}: this one starts from the preset, not pre-trained", flush=True)
+        return build_decoder(config.size, tokenizers, config.dropout, config.max_length + 3, config.decoder)
+    check_vocabulary(folder, tokenizers)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    longest = model.config.max_position_embeddings - 1  # beside <bos>
+    if config.max_length > longest:
+        raise ValueError(f"max_length is {config.max_length} but the twin in {folder} holds sentences of {longest} tokens. "
+                         f"Use max_length={longest}.")
+    return model
+
+
+def find_twin(init):
+    """Folder of the trained twin that `init` means: its own, or the one beside an Optimus; None where there is none."""
+    folder = model_folder(init)
+    if not is_optimus(folder):
+        return folder
+    run = folder.parent if folder.name == "model" else folder
+    beside = run.parent / BESIDE / "model"
+    return beside if (beside / "config.json").exists() else None
+
+
+def is_optimus(folder):
+    """Whether a folder with config.json holds an Optimus, and not a twin."""
+    return read_json(Path(folder) / "config.json").get("model_type") == "optimus"
+
+
+def check_vocabulary(folder, tokenizers):
+    """ValueError unless the twin in `folder` has the vocabulary of `tokenizers`: perplexities could not be compared."""
+    found, wanted = Tokenizers.load(folder).decoder.get_vocab(), tokenizers.decoder.get_vocab()
+    if found != wanted:
+        n_other = len(found.keys() - wanted.keys())
+        raise ValueError(f"the twin in {folder} has another vocabulary: expected the {len(wanted):,} tokens of Optimus, found "
+                         f"{len(found):,}, {n_other:,} of them unknown there. Pre-train both on the same text.")
 
 
 def whole(ids):

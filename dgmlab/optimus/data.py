@@ -32,7 +32,9 @@ class Tokenizers(NamedTuple):
 
     @classmethod
     def load(cls, folder):
-        return cls(*(AutoTokenizer.from_pretrained(str(Path(folder) / f"{side}_tokenizer")) for side in cls._fields))
+        """Those that `save` left in the folder; a folder that holds one tokenizer, as GPT-2's do, has it on both sides."""
+        sides = [Path(folder) / f"{side}_tokenizer" for side in cls._fields]
+        return cls(*(AutoTokenizer.from_pretrained(str(side if side.is_dir() else folder)) for side in sides))
 
 
 class Pair(NamedTuple):

@@ -14,6 +14,9 @@ import torch
 from dgmlab.metrics.latent import active_units, mutual_information
 from dgmlab.metrics.text import bootstrap_interval, perplexity
 from dgmlab.optimus.objective import kl_divergence, sentence_nll
+from dgmlab.run import write_json
+
+PER_SENTENCE = "per_sentence.json"  # of a run folder
 
 # one batch on a CPU: what the caches hold; memory beyond 32 MB is mapped afresh at every use, which is slow
 CPU_TOKENS = 4_000
@@ -118,7 +121,11 @@ def evaluate(model, corpus, n_samples=100, seed=0, autocast=None, progress=None)
     nll_iwK, elbo, rec, kl in nats per sentence; ppl_iwK per predicted token (T + 1) with its 95 % bootstrap interval over
     sentences; ppl_word_iwK, ppl_optimus_iwK (T + 2), bits_per_byte_iwK; mi over the whole set, au at 0.01; n_sentences
     """
-    result = importance_weighted_nll(model, corpus, n_samples, seed, autocast, progress)
+    return summarise(importance_weighted_nll(model, corpus, n_samples, seed, autocast, progress), corpus, n_samples, seed)
+
+
+def summarise(result, corpus, n_samples=100, seed=0):
+    """The dict that `evaluate` returns, of a Weighted that is at hand."""
     return {
         **likelihood(result.nll, corpus, f"_iw{n_samples}"),
         "elbo": float(result.elbo.mean()), "rec": float(result.rec.mean()), "kl": float(result.kl.mean()),
@@ -135,6 +142,15 @@ def likelihood(nll, corpus, suffix=""):
         f"ppl_word{suffix}": ppl.ppl_word, f"ppl_optimus{suffix}": ppl.ppl_optimus,
         f"bits_per_byte{suffix}": ppl.bits_per_byte, "n_sentences": len(corpus),
     }
+
+
+def save_sentences(run, corpus, **columns):
+    """Keep the numbers of every test sentence in the run folder, so that models can be compared sentence by sentence.
+
+    columns  name -> (N,) nats, in the corpus's order: nll, elbo, rec, kl
+    """
+    write_json(run.dir / PER_SENTENCE, {"sentences": corpus.sentences, "n_tokens": corpus.lengths,
+                                        **{name: np.round(values, 6) for name, values in columns.items()}})
 
 
 @torch.no_grad()

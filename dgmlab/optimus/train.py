@@ -12,7 +12,7 @@ from torch import nn
 
 from dgmlab import training
 from dgmlab.optimus.data import model_folder, save_trained
-from dgmlab.optimus.evaluate import collapse_warning, evaluate, watch
+from dgmlab.optimus.evaluate import collapse_warning, importance_weighted_nll, save_sentences, summarise, watch
 from dgmlab.optimus.model import Optimus, Posterior
 from dgmlab.optimus.objective import cyclical_beta, elbo
 from dgmlab.optimus.source import open_data
@@ -80,9 +80,9 @@ class Autoencoder(nn.Module):
 def train(run, config):
     """Train Optimus in the folder `run`; take up the latest checkpoint if there is one.
 
-    run     `dgmlab.run.Run`; gets metrics.jsonl, checkpoints/, model/, results.json
+    run     `dgmlab.run.Run`; gets metrics.jsonl, checkpoints/, model/, results.json, per_sentence.json
     config  TrainConfig
-    -> dict of the final numbers, as `evaluate` names them, on the test split
+    -> dict of the final numbers, as `evaluate.evaluate` names them, on the test split
     """
     accelerator = training.start(config.seed, config.precision)
     main = accelerator.is_main_process
@@ -173,6 +173,8 @@ def finish(run, config, model, data, ema, accelerator):
         ema.copy_to(model)
     model.eval()
     save_trained(run.dir / "model", model, data.tokenizers)
-    numbers = evaluate(model, data.test, config.iw_samples, config.seed, accelerator.autocast)
+    result = importance_weighted_nll(model, data.test, config.iw_samples, config.seed, accelerator.autocast)
+    save_sentences(run, data.test, nll=result.nll, elbo=result.elbo, rec=result.rec, kl=result.kl)
+    numbers = summarise(result, data.test, config.iw_samples, config.seed)
     run.save_results(numbers)
     return numbers
