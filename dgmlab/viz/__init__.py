@@ -1,7 +1,8 @@
 """Pictures: they take arrays, sentences and runs, never a model, and return a figure that shows itself in a notebook.
 
     style       the look, `save_figure`
-    curves      metrics over steps, KL per dimension, rate and distortion, comparisons
+    curves      metrics over steps, KL per dimension, comparisons
+    rate        rate and distortion, and what a threshold of the KL does on several corpora
     dictionary  usage and lives of codes, their patches, a dictionary in the plane
     latent      t-SNE panels, maps and paths of a latent space, analogies
     images      grids of pictures, training histories, walks, heat maps, translations
@@ -24,7 +25,6 @@ from dgmlab.viz.curves import (
     plot_comparison,
     plot_kl_per_dim,
     plot_metric,
-    plot_rate_distortion,
     plot_training,
 )
 from dgmlab.viz.dictionary import plot_centroids, plot_code_life, plot_dictionary_2d, plot_divergence, plot_patches, plot_usage
@@ -36,6 +36,7 @@ from dgmlab.viz.latent import plot_analogy, plot_latent_grid, plot_map, plot_pat
 from dgmlab.viz.navigation import collect_moment, plot_actions, plot_episode, plot_routes
 from dgmlab.viz.panorama import plot_panorama
 from dgmlab.viz.plane import plot_points
+from dgmlab.viz.rate import plot_rate_distortion, plot_thresholds
 from dgmlab.viz.scores import plot_scores
 from dgmlab.viz.speaking import plot_triplets
 from dgmlab.viz.style import apply, save_figure
@@ -45,10 +46,9 @@ from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, 
 __all__ = [
     "FAMILIES", "GAN_PANELS", "MODELS", "apply", "collect_moment", "collect_options", "families_table", "models_table",
     "plot_actions", "plot_analogy", "plot_attention", "plot_beta_schedule", "plot_centroids", "plot_code_life",
-    "plot_comparison",
-    "plot_dictionary_2d", "plot_divergence", "plot_episode", "plot_grid", "plot_heat_maps", "plot_history", "plot_house",
-    "plot_instruction", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric", "plot_panorama", "plot_patches",
-    "plot_path", "plot_points", "plot_rate_distortion", "plot_routes", "plot_scores", "plot_timeline", "plot_training",
-    "plot_translation", "plot_triplets", "plot_tsne", "plot_usage", "plot_walk", "save_figure", "save_gif", "save_page",
-    "table", "tsne",
+    "plot_comparison", "plot_dictionary_2d", "plot_divergence", "plot_episode", "plot_grid", "plot_heat_maps",
+    "plot_history", "plot_house", "plot_instruction", "plot_kl_per_dim", "plot_latent_grid", "plot_map", "plot_metric",
+    "plot_panorama", "plot_patches", "plot_path", "plot_points", "plot_rate_distortion", "plot_routes", "plot_scores",
+    "plot_thresholds", "plot_timeline", "plot_training", "plot_translation", "plot_triplets", "plot_tsne", "plot_usage",
+    "plot_walk", "save_figure", "save_gif", "save_page", "table", "tsne",
 ]

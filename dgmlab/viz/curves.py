@@ -74,12 +74,6 @@ class KlInfo(NamedTuple):
     total: float
 
 
-class RatePoint(NamedTuple):
-    label: str
-    rate: float
-    distortion: float
-
-
 class ComparisonRow(NamedTuple):
     label: str
     value: float
@@ -281,37 +275,6 @@ def plot_kl_per_dim(kl, threshold=0.01, ax=None):
     ax.grid(axis="x", visible=False)
     ax.margins(x=0.01)
     return style.finish(figure, info)
-
-
-def collect_rate_distortion(points):
-    """points: (label, rate, distortion) in nats a sentence -> tuple of RatePoint, sorted by rate."""
-    found = [RatePoint(str(label), float(rate), float(distortion)) for label, rate, distortion in points]
-    return tuple(sorted(found, key=lambda point: point.rate))
-
-
-@style.styled
-def plot_rate_distortion(points, ax=None):
-    """Where models sit between using z (rate = KL) and not needing it (distortion = reconstruction). -> Figure
-
-    Along a grey line the ELBO is the same; nearer the corner is better. At rate 0 the posterior has collapsed.
-    """
-    info = collect_rate_distortion(points)
-    figure, ax = style.on(ax, 6.0, 4.2)
-    rates, distortions = np.array([p.rate for p in info]), np.array([p.distortion for p in info])
-    ax.plot(rates, distortions, color=style.PALE, linewidth=2, zorder=1)
-    for i, point in enumerate(info):
-        ax.scatter(point.rate, point.distortion, s=58, color=style.colour(i), zorder=3, edgecolor="white", linewidth=1.2)
-        ax.annotate(point.label, (point.rate, point.distortion), xytext=(7, 6), textcoords="offset points", fontsize=8.5)
-    right = max(rates.max() * 1.2, 1.0)
-    gap = max(np.ptp(distortions), right) * 0.2
-    low, high = distortions.min() - gap, distortions.max() + gap
-    ax.set(xlim=(-0.03 * right, right), ylim=(low, high))
-    for total in np.linspace(low, high + right, 9)[1:-1]:
-        ax.plot([0, right], [total, total - right], color=style.PALE, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
-    ax.grid(False)
-    ax.set_title("rate and distortion (dashed: equal ELBO)")
-    ax.set(xlabel="rate: KL (nats / sentence)", ylabel="distortion: reconstruction (nats / sentence)")
-    return style.finish(figure, {"points": info})
 
 
 def collect_comparison(table):

@@ -94,12 +94,6 @@ def test_kl_per_dimension_is_sorted_and_counted():
     assert title == "2 of 3 dimensions above the threshold, 0.52 nats in all"
 
 
-def test_rate_distortion_points_are_sorted_by_rate():
-    info = curves.collect_rate_distortion([("b", 3, 5), ("a", 0, 9)])
-    assert info == (curves.RatePoint("a", 0, 9), curves.RatePoint("b", 3, 5))
-    assert curves.plot_rate_distortion([("b", 3, 5), ("a", 0, 9)]).numbers["points"][0]["label"] == "a"
-
-
 def test_comparison_marks_the_best_and_refuses_a_wrong_interval():
     rows = curves.collect_comparison({"ours": (3.0, 2.5, 3.5), "theirs": 4})
     assert rows == (curves.ComparisonRow("ours", 3, 2.5, 3.5), curves.ComparisonRow("theirs", 4, 4, 4))
