@@ -55,6 +55,10 @@ class Outcome(NamedTuple):
     error: str | None  # one line that names the cell, when failed
 
 
+class InUse(ValueError):
+    """Another process holds the run folder."""
+
+
 # what there is
 
 
@@ -297,7 +301,7 @@ def only_one(folder):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"{folder} is in use by another dgmlab run. Wait for it, or change a parameter.") from None
+            raise InUse(f"{folder} is in use by another dgmlab run. Wait for it, or change a parameter.") from None
         yield
 
 
