@@ -7,6 +7,7 @@ Li, Gao, Li, Peng, Li, Zhang, Gao: "Optimus: Organizing Sentences via Pre-traine
     thresholded KL ("free bits")               objective.elbo(free_bits=...)
     memory and embedding injection (fig. 3)    model.Optimus(injection=...)
     importance-weighted likelihood             evaluate.importance_weighted_nll
+    one pass over four corpora (section 5.1)   compare.plan, compare.fine_tune
     interpolation, analogy (section 5.2)       latent.interpolate, latent.analogy
 
 The smallest usage that works, on the embedded grammar (a minute on two CPU cores):

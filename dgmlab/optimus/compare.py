@@ -10,7 +10,7 @@ The same command in a second shell takes the next fine-tuning that nobody has be
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,8 +50,9 @@ class CompareConfig:
 
     corpora: str = "grammar"  # names of `load_text`, separated by commas [PTB, Yelp, Yahoo, SNLI]
     thresholds: str = "0.05,0.25,1.0"  # free bits of Optimus, separated by commas [0.05,0.1,0.25,0.5,1.0]
-    init: str = ""  # folder of a pre-trained Optimus; '' starts from the preset [Wikipedia]
+    init: str = ""  # folder of a pre-trained Optimus; '' starts from `n_pretrain` steps, or the preset [Wikipedia]
     init_twin: str = ""  # folder of a pre-trained twin; '' takes the one beside `init`, else the preset
+    n_pretrain: int = 0  # without `init`: steps on the corpora joined, of Optimus and of the twin; 0 does without
     size: str = "tiny"  # preset where there is no `init`: tiny | small | paper
     encoder: str = "bert-base-cased"  # paper preset: hub name or folder of the encoder
     decoder: str = "gpt2"  # paper preset: hub name or folder of the decoder
@@ -109,6 +110,8 @@ def plan(config):
                          f"thresholds='{config.thresholds}'. Separate several by commas.")
     if len(set(map(_folder_name, corpora))) < len(corpora):
         raise ValueError(f"corpora of the same name would share a folder: {config.corpora}. Name each once.")
+    config = replace(config, **{name: str(Path(folder).expanduser().resolve()) for name in ("init", "init_twin")
+                                if (folder := getattr(config, name))})  # as the notebook, which runs elsewhere, names it
     check_start(config)
     return [arm for corpus in corpora for arm in _arms(config, corpus, thresholds)]
 
@@ -153,6 +156,23 @@ def check_start(config):
         if baseline.is_optimus(model_folder(config.init_twin)):
             raise ValueError(f"init_twin must be a trained twin, found an Optimus in {config.init_twin}. Give that as init.")
         baseline.check_vocabulary(model_folder(config.init_twin), Tokenizers.load(model_folder(config.init)))
+
+
+def pretrain(run, config):
+    """Without `init`: pre-train Optimus and its twin below `run` for `n_pretrain` steps on the corpora joined.
+
+    One cycle of beta at a threshold of 0.5 nats, all sentences of the corpora.
+    -> the CompareConfig that starts from them, or the one that was given
+    """
+    if config.init or not config.n_pretrain:
+        return config
+    plan(config)  # a mistake is told before anything is trained
+    shared = from_namespace(train.TrainConfig, {
+        **vars(config), "data": "+".join(_words(config.corpora)), "limit": 0, "n_steps": config.n_pretrain, "free_bits": 0.5,
+        "iw_samples": 2})
+    fine_tune(run, Arm(baseline.BESIDE, shared.data, None, shared))
+    fine_tune(run, Arm("pretrained", shared.data, shared.free_bits, shared))
+    return replace(config, init=str(run.dir / "pretrained"))
 
 
 def start_of_twin(config):
@@ -264,15 +284,15 @@ def main(arguments=None):
     parser.add_argument("--arms", nargs="+", metavar="NAME", help="only these, e.g. ptb_gpt2 ptb_0.25; default: all")
     asked = parser.parse_args(arguments)
     try:
-        arms = plan(build_config(CompareConfig, asked.recipe, asked.parameter))
-        names = [arm.name for arm in arms]
+        config = build_config(CompareConfig, asked.recipe, asked.parameter)
+        names = [arm.name for arm in plan(config)]
         for name in asked.arms or ():
             if name not in names:
                 raise KeyError(f"no fine-tuning is called '{name}'; choose of: {', '.join(names)}.")
         run = Run(asked.folder)
         if asked.fresh and run.dir.exists():
             move_aside(run.dir)
-        for arm in arms:
+        for arm in plan(pretrain(run, config)):
             if arm.name in (asked.arms or names):
                 print(f"{arm.name}: {_told(run, arm)}", flush=True)
     except KeyboardInterrupt:

@@ -76,7 +76,7 @@ def _draw_plane(ax, points, exact):
     right = max(rates.max() * 1.2, 1.0)
     seen = distortions if exact is None else np.append(distortions, exact - rates)
     gap = max(np.ptp(seen), right) * 0.2
-    low, high = seen.min() - gap, seen.max() + gap
+    low, high = max(0.0, seen.min() - gap), seen.max() + gap  # no reconstruction costs less than nothing
     ax.set(xlim=(-0.03 * right, right), ylim=(low, high))
     for total in np.linspace(low, high + right, 9)[1:-1]:
         ax.plot([0, right], [total, total - right], color=style.PALE, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)

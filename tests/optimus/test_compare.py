@@ -58,6 +58,26 @@ def test_twin_starts_from_the_pre_trained_twin_and_optimus_from_optimus(compared
     assert compare.start_of_twin(config(init=str(pretrained[0]))) == "the preset tiny"
 
 
+def test_without_a_start_both_are_pre_trained_on_the_corpora_joined(tmp_path, pretrained):
+    (tmp_path / "mine").mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "mine" / f"{split}.txt").write_text("\n".join(f"{split} words {i}" for i in range(9)))
+    run = Run.start(tmp_path / "run", {})
+    given = config(corpora=f"{tmp_path / 'mine'},grammar", n_pretrain=2, n_eval=8)
+    start = compare.pretrain(run, given)
+    assert start.init == str(run.dir / "pretrained") and compare.start_of_twin(start) == str(run.dir / "gpt2" / "model")
+    assert compare.text_behind(start.init) == [str(tmp_path / "mine"), "grammar"]
+    assert {arm.config.init for arm in plan(start)} == {start.init}
+    assert [Run(run.dir / name).params["n_steps"] for name in ("pretrained", "gpt2")] == [2, 2]
+    for other in (config(), config(init=str(pretrained[0]), n_pretrain=2)):
+        assert compare.pretrain(run, other) is other
+
+
+def test_a_relative_start_is_the_same_run_from_everywhere(pretrained, monkeypatch):
+    monkeypatch.chdir(pretrained[0].parent)
+    assert {arm.config.init for arm in plan(config(init="vae"))} == {str(pretrained[0].resolve())}
+
+
 def test_what_is_done_is_read_and_not_done_again(compared, monkeypatch):
     run, arms, numbers = compared
     monkeypatch.setattr(train, "train", None)
