@@ -174,7 +174,7 @@ MISTAKES = {
     "thresholds=0.1,much": "a threshold must be a number of nats from 0 on, found 'much'",
     "corpora=grammar,grammar": "corpora of the same name would share a folder",
     "corpora=nowhere": "no corpus 'nowhere'",
-    "init=nowhere": "a trained model was expected at nowhere/config.json",
+    "init=nowhere": "nowhere/config.json. Train one with 11_optimus_train.",
 }
 
 
