@@ -180,15 +180,7 @@ class Optimus(PreTrainedModel, GenerationMixin):
 
     def pool(self, outputs, attention_mask):
         """Sentence features (B, H) of the encoder's outputs, by `config.pooling`."""
-        if self.config.pooling == "pooler":
-            if getattr(outputs, "pooler_output", None) is None:
-                raise ValueError("pooling='pooler' needs an encoder that has a pooling layer; use 'cls' or 'mean' here.")
-            return outputs.pooler_output
-        hidden = outputs.last_hidden_state
-        if self.config.pooling == "cls":
-            return hidden[:, 0]
-        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return pool_states(outputs, attention_mask, self.config.pooling)
 
     # decoder
 
@@ -266,6 +258,19 @@ class Optimus(PreTrainedModel, GenerationMixin):
 
     def get_output_embeddings(self):
         return self.decoder.get_output_embeddings()
+
+
+def pool_states(outputs, attention_mask, pooling):
+    """One vector a sentence (B, H) of an encoder's outputs. attention_mask (B, T); pooling: pooler | cls | mean"""
+    if pooling == "pooler":
+        if getattr(outputs, "pooler_output", None) is None:
+            raise ValueError("pooling='pooler' needs an encoder that has a pooling layer; use 'cls' or 'mean' here.")
+        return outputs.pooler_output
+    hidden = outputs.last_hidden_state
+    if pooling == "cls":
+        return hidden[:, 0]
+    weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def _check_choices(config):
