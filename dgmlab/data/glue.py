@@ -20,7 +20,7 @@ ENTAILMENT = ("not_entailment", "entailment")
 
 
 class Layout(NamedTuple):
-    """Folder; columns of the sentences and of the label, counted from the left; classes as written; the score; has a header."""
+    """Folder; columns of the sentences and of the label, from 0; classes as written; the score; whether there is a header."""
 
     folder: str
     sentences: tuple

@@ -5,6 +5,8 @@ batches that never had one. The task is BERT's (Devlin et al. 2019, section 3.1)
 become the mask, 10 % a random token, 10 % stay; the model names what stood there. Letters: B batch, T time, V vocabulary.
 """
 
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +16,12 @@ from torch.nn import functional
 from transformers import AutoModelForMaskedLM, RobertaPreLayerNormForMaskedLM
 
 from dgmlab import training
+from dgmlab.config import from_namespace
 from dgmlab.optimus.data import Tokenizers, model_folder
 from dgmlab.optimus.presets import encoder_config, preset
 from dgmlab.optimus.source import open_data
+from dgmlab.optimus.train import TrainConfig
+from dgmlab.run import read_json
 
 SHARE, MASKED, RANDOM = 0.15, 0.8, 0.1  # tokens chosen; of these: masked, replaced by a random token
 
@@ -173,6 +178,23 @@ def fill_gaps(model, corpus, autocast, batch_size=128, seed=0):
         nll, right, count = nll + float(gap.loss) * n, right + float(gap.right) * n, count + n
     model.train(was_training)
     return {"masked_nll": nll / max(1, count), "masked_accuracy": right / max(1, count), "n_sentences": len(corpus)}
+
+
+def twin_config(folder, n_steps=0):
+    """The TrainConfig that makes the twin of a trained Optimus: its own, as its run folder has noted it.
+
+    n_steps  of the twin; 0 takes as many as Optimus had. A step asks for 15 % of the words here and for all of them there, so
+             a twin of as many steps has had fewer questions
+    """
+    params = read_json(Path(folder).expanduser() / "params.json")
+    if params is None:
+        raise FileNotFoundError(f"the run folder of an Optimus was expected, with params.json, found none in {folder}. "
+                                "Name the folder that holds model/ and checkpoints/, or the twin itself.")
+    if params.get("init"):
+        raise ValueError(f"the Optimus in {folder} goes on from another ({params['init']}), and so must its twin. "
+                         "Train both from their starts, or name a trained twin.")
+    config = from_namespace(TrainConfig, params)
+    return replace(config, n_steps=n_steps) if n_steps else config
 
 
 def load_twin(folder):

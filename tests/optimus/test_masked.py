@@ -10,7 +10,7 @@ from torch.nn import functional
 from dgmlab import training
 from dgmlab.data import grammar
 from dgmlab.optimus.data import Corpus, Tokenizers, load_trained, word_tokenizer
-from dgmlab.optimus.masked import Cloze, build_twin, fill_gaps, hide_tokens, load_twin, train
+from dgmlab.optimus.masked import Cloze, build_twin, fill_gaps, hide_tokens, load_twin, train, twin_config
 from dgmlab.optimus.model import Optimus
 from dgmlab.optimus.train import TrainConfig
 from dgmlab.optimus.train import train as train_optimus
@@ -156,3 +156,13 @@ def test_paper_size_starts_from_a_bert_at_hand(backbones, tmp_path):
     assert model.config.mask_token_id == tokenizers.encoder.mask_token_id and model.config.sentence_pooling == "cls"
     again = TrainConfig(**{**vars(config), "init": str(tmp_path / "paper")})
     assert math.isfinite(train(Run.start(tmp_path / "again", {}), again)["masked_nll"])
+
+
+def test_the_twin_of_a_run_is_made_as_that_run_was(tmp_path):
+    run = Run.start(tmp_path / "vae", {**vars(CONFIG), "twin": False, "collapsed": True})
+    assert twin_config(run.dir) == CONFIG and twin_config(run.dir, 99).n_steps == 99
+    with pytest.raises(FileNotFoundError, match="run folder of an Optimus was expected, with params.json"):
+        twin_config(tmp_path)
+    tuned = Run.start(tmp_path / "tuned", {**vars(CONFIG), "init": "runs/vae"})
+    with pytest.raises(ValueError, match="goes on from another .runs/vae., and so must its twin"):
+        twin_config(tuned.dir)
