@@ -135,10 +135,25 @@ def probe_curve(features, labels, test_features, test_labels, n_labels=SIZES, n_
     return Curve(tuple(n_labels), scores, seed, len(labels))
 
 
+class Draw(NamedTuple):
+    """One probe: the rows (n K,) whose labels it knows, and its probabilities (M, K) of the test rows."""
+
+    rows: np.ndarray
+    probabilities: np.ndarray
+
+
+def probe_draw(features, labels, test_features, n, draw=0, seed=0):
+    """The probe of `probe_curve` at n labels a class in one draw, for a look at what it gets wrong. -> Draw"""
+    features, labels = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    scale, rows = Scale.of(features), draw_labels(labels, n, draw, seed)
+    fitted = fit_probe(scale(features[rows]), labels[rows], seed)
+    return Draw(rows, fitted.predict_proba(scale(np.asarray(test_features, dtype=np.float64))))
+
+
 def probe_score(features, labels, test_features, seed=0):
     """Predictions (M,) of a probe that knows all N labels: classes where `labels` are ints, else numbers by ridge regression.
 
-    The penalty of the ridge is chosen by leaving one row out (generalised cross-validation).
+    The penalty of the ridge is chosen by leaving one of the N rows out at a time.
     """
     from sklearn.linear_model import RidgeCV
 

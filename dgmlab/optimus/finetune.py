@@ -57,7 +57,7 @@ def train(run, config):
             raise ValueError(f"a classifier is tuned by one process, found {accelerator.num_processes}. Leave torchrun out.")
         encoder = open_encoder(config.encoder)
         encoder.body.to(accelerator.device)
-        known, unseen = (open_task(config.data, split, limit or None)
+        known, unseen = (open_task(config.data, split, limit or None, config.seed)
                          for split, limit in (("train", config.limit), (config.test_split, config.n_test)))
         readers = [Reader(encoder, part.first, part.second) for part in (known, unseen)]
         fits = [(n, draw) for n in sizes(config.n_labels) for draw in range(config.n_draws)]

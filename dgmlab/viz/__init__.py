@@ -22,7 +22,7 @@
 
 from dgmlab.viz.curves import GAN_PANELS, plot_beta_schedule, plot_comparison, plot_kl_per_dim, plot_metric, plot_training
 from dgmlab.viz.dictionary import plot_centroids, plot_code_life, plot_dictionary_2d, plot_divergence, plot_patches, plot_usage
-from dgmlab.viz.few_labels import glue_table, plot_difference, plot_few_labels, plot_low_resource
+from dgmlab.viz.few_labels import glue_table, label_table, plot_difference, plot_errors, plot_few_labels, plot_low_resource
 from dgmlab.viz.film import save_gif, save_page
 from dgmlab.viz.house_map import collect_options, plot_house
 from dgmlab.viz.images import plot_grid, plot_heat_maps, plot_history, plot_translation, plot_walk
@@ -40,11 +40,11 @@ from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, 
 
 __all__ = [
     "FAMILIES", "GAN_PANELS", "MODELS", "apply", "collect_moment", "collect_options", "families_table", "glue_table",
-    "models_table", "plot_actions", "plot_analogy", "plot_attention", "plot_beta_schedule", "plot_centroids", "plot_code_life",
-    "plot_comparison", "plot_dictionary_2d", "plot_difference", "plot_divergence", "plot_episode", "plot_few_labels",
-    "plot_grid", "plot_heat_maps", "plot_history", "plot_house", "plot_instruction", "plot_kl_per_dim", "plot_latent_grid",
-    "plot_low_resource", "plot_map", "plot_metric", "plot_panorama", "plot_patches", "plot_path", "plot_points",
-    "plot_rate_distortion", "plot_routes", "plot_scores", "plot_thresholds", "plot_timeline", "plot_training",
-    "plot_translation", "plot_triplets", "plot_tsne", "plot_usage", "plot_walk", "save_figure", "save_gif", "save_page",
-    "table", "tsne",
+    "label_table", "models_table", "plot_actions", "plot_analogy", "plot_attention", "plot_beta_schedule", "plot_centroids",
+    "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_difference", "plot_divergence", "plot_episode",
+    "plot_errors", "plot_few_labels", "plot_grid", "plot_heat_maps", "plot_history", "plot_house", "plot_instruction",
+    "plot_kl_per_dim", "plot_latent_grid", "plot_low_resource", "plot_map", "plot_metric", "plot_panorama", "plot_patches",
+    "plot_path", "plot_points", "plot_rate_distortion", "plot_routes", "plot_scores", "plot_thresholds", "plot_timeline",
+    "plot_training", "plot_translation", "plot_triplets", "plot_tsne", "plot_usage", "plot_walk", "save_figure", "save_gif",
+    "save_page", "table", "tsne",
 ]

@@ -95,6 +95,46 @@ def plot_difference(curves, reference, title="", ax=None):
     return style.finish(figure, {"reference": reference, "n_labels": curves[reference].n_labels, "above": found})
 
 
+class Errors(NamedTuple):
+    """rows (E,) of the wrong sentences, the surest mistake first; sure (E,) probability of the wrong class; said (E,) classes;
+    accuracy over all."""
+
+    rows: np.ndarray
+    said: np.ndarray
+    sure: np.ndarray
+    accuracy: float
+
+
+def collect_errors(probabilities, labels):
+    """What a classifier got wrong. probabilities (M, K), labels (M,) ints -> Errors"""
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.ndim != 2 or len(probabilities) != len(labels):
+        raise ValueError(f"probabilities (M, K) of {len(labels)} sentences were expected, found {probabilities.shape}. "
+                         "Predict the sentences that the labels are of.")
+    said = probabilities.argmax(1)
+    rows = np.flatnonzero(said != labels)
+    rows = rows[np.argsort(-probabilities[rows, said[rows]], kind="stable")]
+    return Errors(rows, said[rows], probabilities[rows, said[rows]], float((said == labels).mean()))
+
+
+@style.styled
+def plot_errors(xy, labels, names, probabilities, title="", ax=None):
+    """A map of the test sentences, coloured by class, in which the wrong ones are ringed: the surer, the wider. -> Figure
+
+    xy (M, 2), labels (M,) ints, names of the classes, probabilities (M, K)
+    """
+    errors = collect_errors(probabilities, labels)
+    figure, ax = style.on(ax, 5.2, 5.2)
+    draw_points(style.blank(ax), np.asarray(xy, dtype=float), np.asarray(labels), names)
+    wrong = np.asarray(xy, dtype=float)[errors.rows]
+    ax.scatter(wrong[:, 0], wrong[:, 1], s=20 + 90 * errors.sure**2, facecolor="none", edgecolor=style.MARK, linewidth=1.1,
+               label=f"wrong: {len(wrong)} of {len(xy)}")
+    ax.set_box_aspect(1)
+    ax.set_title(f"{title}\naccuracy {errors.accuracy:.1%}")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3)
+    return style.finish(figure, {"title": title, "errors": errors})
+
+
 def _draw_curves(ax, curves, chance, score):
     """Curves with their bands and single draws; two curves of one model share a colour."""
     tints = {}
@@ -120,6 +160,16 @@ def _label_axis(ax, n_labels):
     ax.set_xticks(n_labels, [f"{n:,}" for n in n_labels])
     ax.minorticks_off()
     ax.set(xlabel="labels a class")
+
+
+def label_table(curves, caption=""):
+    """Curves by rows, labels a class by columns, each mean with its 95 % t interval over the draws. {label: Curve} -> Table"""
+    columns = sorted({n for curve in curves.values() for n in curve.n_labels})
+    rows = []
+    for curve in collect_curves(curves):
+        cells = zip(curve.n_labels, curve.mean, curve.low, curve.high, strict=True)
+        rows.append({"features": curve.label, **{f"{n:,}": f"{mean:.3f} [{low:.3f}, {up:.3f}]" for n, mean, low, up in cells}})
+    return table(rows, ("features", *(f"{n:,}" for n in columns)), caption)
 
 
 def glue_table(rows, caption=""):

@@ -6,11 +6,13 @@ headless runs. A callback runs when a control is released, says in a line of tex
     latent      Interpolator, Analogy, LatentMap
     gallery     Gallery, Translator
     frames      Frames
+    few_labels  FewLabels
     replay      EpisodeReplay
     walk        WalkByHand
     live        LiveCurves
     parts       the pieces they share: the status line, one-line errors
 """
+from dgmlab.widgets.few_labels import FewLabels
 from dgmlab.widgets.frames import Frames
 from dgmlab.widgets.gallery import Gallery, Translator
 from dgmlab.widgets.latent import Analogy, Interpolator, LatentMap
@@ -18,5 +20,5 @@ from dgmlab.widgets.live import LiveCurves
 from dgmlab.widgets.replay import EpisodeReplay
 from dgmlab.widgets.walk import WalkByHand
 
-__all__ = ["Analogy", "EpisodeReplay", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves", "Translator",
-           "WalkByHand"]
+__all__ = ["Analogy", "EpisodeReplay", "FewLabels", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves",
+           "Translator", "WalkByHand"]

@@ -8,7 +8,16 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
 from dgmlab.metrics import probe
-from dgmlab.metrics.probe import Curve, Scale, draw_labels, interval, paired_difference, probe_curve, probe_score
+from dgmlab.metrics.probe import (
+    Curve,
+    Scale,
+    draw_labels,
+    interval,
+    paired_difference,
+    probe_curve,
+    probe_draw,
+    probe_score,
+)
 
 
 def gaussians(n, size=4, distance=3.0, seed=0):
@@ -127,6 +136,14 @@ def test_paired_difference_is_narrow_where_the_draws_go_together():
         paired_difference(a, b._replace(n_labels=(4,)))
     with pytest.raises(ValueError, match="found 4 and 2"):
         paired_difference(a, b._replace(scores=b.scores[:, :2]))
+
+
+def test_one_draw_is_that_of_the_curve(corpus):
+    features, labels, unseen, truth = corpus
+    found = probe_draw(features, labels, unseen, 10, draw=1)
+    assert np.array_equal(found.rows, draw_labels(labels, 10, 1)) and np.allclose(found.probabilities.sum(1), 1)
+    curve = probe_curve(features, labels, unseen, truth, (10,), 2)
+    assert (found.probabilities.argmax(1) == truth).mean() == curve.scores[0, 1]
 
 
 def test_all_labels_at_once_for_classes_and_for_numbers(corpus):

@@ -6,7 +6,7 @@ import pytest
 from dgmlab import viz
 from dgmlab.metrics.agreement import Score
 from dgmlab.metrics.probe import Curve, interval
-from dgmlab.viz.few_labels import collect_curves
+from dgmlab.viz.few_labels import collect_curves, collect_errors
 
 A = Curve((1, 10, 100), np.array([[0.5, 0.7], [0.7, 0.8], [0.9, 0.92]]), 0, 300)
 B = Curve((1, 10, 100), np.array([[0.4, 0.6], [0.65, 0.75], [0.9, 0.92]]), 0, 300)
@@ -51,6 +51,27 @@ def test_curves_that_no_axis_can_show_are_named():
         collect_curves({"all": A._replace(n_labels=(0, 1, 2))})
     with pytest.raises(ValueError, match="one curve or more was expected, found none"):
         collect_curves({})
+
+
+def test_errors_are_sorted_by_how_sure_they_were():
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    errors = collect_errors(probabilities, [0, 0, 0, 1])
+    assert errors.rows.tolist() == [2, 1] and errors.said.tolist() == [1, 1] and errors.sure.tolist() == [0.8, 0.6]
+    assert errors.accuracy == 0.5
+    figure = viz.plot_errors(np.eye(4)[:, :2], [0, 0, 0, 1], ("a", "b"), probabilities, "Optimus, 3 labels a class")
+    rings = figure.axes[0].collections[-1]
+    assert rings.get_offsets().tolist() == [[0, 0], [0, 1]] and rings.get_sizes()[0] > rings.get_sizes()[1]
+    assert figure.axes[0].get_title(loc="left").endswith("accuracy 50.0%")
+    with pytest.raises(ValueError, match=r"of 4 sentences were expected, found \(3, 2\)"):
+        collect_errors(probabilities[:3], [0, 0, 0, 1])
+
+
+def test_table_of_curves_leaves_a_cell_empty_where_nothing_was_measured():
+    short = Curve((10,), np.array([[0.5, 0.6]]), 0, 300)
+    found = viz.label_table({"A": A, "tuned": short}, "by hand")
+    assert found.columns == ("features", "1", "10", "100") and found.caption == "by hand"
+    half = 12.7062 * np.sqrt(2) / 20 / np.sqrt(2)  # t of 1 degree of freedom; deviation of 0.5 and 0.6
+    assert found.rows[1] == ("tuned", "", f"0.550 [{0.55 - half:.3f}, {0.55 + half:.3f}]", "")
 
 
 def test_table_of_tasks():
