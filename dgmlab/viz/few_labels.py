@@ -84,10 +84,10 @@ def plot_difference(curves, reference, title="", ax=None):
     figure, ax = style.on(ax, 6.4, 3.4)
     found = {label: paired_difference(curve, curves[reference]) for label, curve in curves.items() if label != reference}
     ax.axhline(0, color=style.FAINT, linewidth=1)
-    for i, (label, above) in enumerate(found.items()):
-        n_labels = curves[label].n_labels
-        ax.fill_between(n_labels, above.low, above.high, color=style.colour(i), alpha=0.15, linewidth=0)
-        ax.plot(n_labels, above.mean, color=style.colour(i), marker="o", markersize=4, label=label)
+    for label, above in found.items():
+        n_labels, tint = curves[label].n_labels, style.colour(list(curves).index(label))  # the colours of `plot_few_labels`
+        ax.fill_between(n_labels, above.low, above.high, color=tint, alpha=0.15, linewidth=0)
+        ax.plot(n_labels, above.mean, color=tint, marker="o", markersize=4, label=label)
     _label_axis(ax, next(iter(curves.values())).n_labels)
     ax.set(ylabel=f"above {reference}")
     ax.set_title(title or f"difference to {reference} on the same draws")
