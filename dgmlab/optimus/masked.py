@@ -84,7 +84,10 @@ def build_twin(config, tokenizers):
     (`mask_token_id`).
     """
     if config.init:
-        return AutoModelForMaskedLM.from_pretrained(model_folder(config.init))
+        folder = model_folder(config.init)
+        if "sentence_pooling" not in read_json(folder / "config.json"):
+            raise ValueError(f"a twin goes on from a twin, which {config.init} is not. Train one from init='' first.")
+        return AutoModelForMaskedLM.from_pretrained(folder)
     row, tokenizer = preset(config.size), tokenizers.encoder
     if config.size == "paper":
         model = AutoModelForMaskedLM.from_pretrained(config.encoder)

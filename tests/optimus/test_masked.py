@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from dgmlab import training
 from dgmlab.data import grammar
-from dgmlab.optimus.data import Corpus, Tokenizers, load_trained, word_tokenizer
+from dgmlab.optimus.data import Corpus, Tokenizers, load_trained, save_trained, word_tokenizer
 from dgmlab.optimus.masked import Cloze, build_twin, fill_gaps, hide_tokens, load_twin, train, twin_config
 from dgmlab.optimus.model import Optimus
 from dgmlab.optimus.train import TrainConfig
@@ -126,6 +126,12 @@ def test_it_learns_and_loads_again(trained):
     first = fill_gaps(model, corpus, autocast)
     assert first == fill_gaps(load_twin(run.dir / "model")[0], corpus, autocast) and not model.training
     assert first["masked_nll"] == pytest.approx(numbers["masked_nll"], abs=0.3)
+
+
+def test_a_twin_goes_on_from_a_twin_only(tokenizers, tmp_path):
+    save_trained(tmp_path / "model", Optimus.from_preset("tiny", tokenizers, latent_size=4, n_positions=19), tokenizers)
+    with pytest.raises(ValueError, match="a twin goes on from a twin, which .* is not"):
+        build_twin(TrainConfig(**{**vars(CONFIG), "init": str(tmp_path)}), tokenizers)
 
 
 def test_it_sees_the_batches_and_the_words_that_optimus_sees(trained, tmp_path, monkeypatch):
