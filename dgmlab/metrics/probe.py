@@ -99,8 +99,9 @@ def choose_strength(features, labels, seed=0):
     for kept, held_out in folds[:1] if len(labels) >= MANY else folds:
         probe = _regression(warm_start=True)  # each penalty starts where the one before ended
         for i, strength in enumerate(STRENGTHS):
-            log_p = probe.set_params(C=strength).fit(features[kept], labels[kept]).predict_log_proba(features[held_out])
-            likelihood[i] += log_p[np.arange(len(held_out)), np.searchsorted(probe.classes_, labels[held_out])].sum()
+            p = probe.set_params(C=strength).fit(features[kept], labels[kept]).predict_proba(features[held_out])
+            truth = np.searchsorted(probe.classes_, labels[held_out])
+            likelihood[i] += np.log(np.maximum(p[np.arange(len(truth)), truth], 1e-12)).sum()
     return STRENGTHS[int(likelihood.argmax())]  # of equals the stronger penalty
 
 
