@@ -97,7 +97,7 @@ class Corpus:
     """Sentences as ids of both sides, and their batches.
 
     max_length  longest sentence in decoder tokens (`<bos>` and `<eos>` not counted); longer ones are dropped and counted
-                in `n_dropped`, as in the paper, since a cut sentence is another sentence
+                in `n_dropped`, as in the paper, since a cut sentence is another sentence; `kept` (len,) are the others' numbers
     """
 
     def __init__(self, sentences, tokenizers, max_length, what="the corpus"):
@@ -109,6 +109,7 @@ class Corpus:
             raise ValueError(f"{what} has no sentence of 1 to {max_length} tokens ({len(decoder_ids)} sentences, the longest "
                              f"{longest} tokens). Raise max_length, or check the data.")
         self.n_dropped = len(decoder_ids) - len(kept)
+        self.kept = np.array(kept)
         self.sentences = [sentences[i] for i in kept]
         self.encoder_rows = [encoder_ids[i] for i in kept]
         self.decoder_rows = [decoder_ids[i] for i in kept]
