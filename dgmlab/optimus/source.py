@@ -70,7 +70,7 @@ def open_data(run, config, accelerator):
     # drawn over the whole split, not its first sentences: files are often sorted by length, picture or class
     limits = {"train": config.limit, "valid": config.n_watch, "test": config.n_eval}
     splits = {split: load_text(config.data, split, limit=limit or None) for split, limit in limits.items()}
-    tokenizers = _tokenizers(run, config, splits["train"], accelerator)
+    tokenizers = open_tokenizers(run, config, splits["train"], accelerator)
     return Data(tokenizers, _corpora(splits, tokenizers, config, accelerator), config, accelerator)
 
 
@@ -84,7 +84,7 @@ def _open_stream(run, config, accelerator):
                                 f"'{config.data.removeprefix(SHARDS)}'. Give a quoted glob of .txt or .jsonl files.")
     held_out = [sentence for sentence, _ in zip(read_shard(paths[-1]), range(4 * max(config.n_eval, 1000)), strict=False)]
     sample = [sentence for sentence, _ in zip(read_shard(paths[0]), range(200_000), strict=False)]
-    tokenizers = _tokenizers(run, config, sample, accelerator)
+    tokenizers = open_tokenizers(run, config, sample, accelerator)
     stream = ShardedText(paths[:-1], config.batch_size, seed=config.seed, max_words=config.max_length)
     half = len(held_out) // 2
     splits = {"valid": held_out[:half][:config.n_watch], "test": held_out[half:][:config.n_eval or None]}
@@ -102,7 +102,7 @@ def _corpora(splits, tokenizers, config, accelerator):
     return [corpora.get(split) for split in ("train", "valid", "test")]
 
 
-def _tokenizers(run, config, sentences, accelerator):
+def open_tokenizers(run, config, sentences, accelerator):
     """One tokenizer for the life of a run: made by the main process, then read by all and on every resume."""
     if config.init:
         return Tokenizers.load(model_folder(config.init))
