@@ -1,0 +1,188 @@
+"""Several responses to one context: places around the context's latent, beside beam search and sampling of the same model.
+
+    responses = respond(model, tokenizers, [("how are you ?",)], n=10)        greedy at 10 places on a sphere around z_s2s
+    respond(model, tokenizers, contexts, method="beam"), ... "sample"         at z_s2s itself
+    slide(model, tokenizers, ("how are you ?",), z_style, taus)               from the plain response to the style
+
+A radius is an RMS per dimension, as all distances here: |r| = radius * sqrt(Z). By default it is the model's own, the mean
+distance of a validation context to its response (Gao et al. 2019 choose it by hand). Letters: N contexts, Z latent.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dgmlab.config import unknown_name
+from dgmlab.data.dialog import by_context, toy_answers
+from dgmlab.metrics.dialog import answer_scores, bow_similarity, distinct, learn_vectors, response_bleu
+from dgmlab.optimus.data import to_text
+from dgmlab.optimus.dialog import context_batch, context_ids
+from dgmlab.optimus.latent import decode_latents, encode_sentences
+
+METHODS = ("ball", "beam", "sample")
+NEAREST = 5  # style sentences whose mean a slider moves to
+
+
+class Setting(NamedTuple):
+    """One point of a trade-off: how 10 responses were made and what they score."""
+
+    method: str
+    value: float  # radius, temperature, or number of beams
+    f1: float
+    f1_low: float
+    f1_high: float
+    recall: float
+    precision: float
+    inter_2: float  # different 2-grams among the responses to a context
+
+
+@torch.no_grad()
+def encode_contexts(model, tokenizers, contexts, batch_size=128):
+    """z on the S2S path of N contexts, each a sequence of turns -> (N, Z) float32 numpy.
+
+    ValueError  a context is empty, or its last turn is longer than the model; earlier turns are left out as needed
+    """
+    for turns in contexts:
+        if isinstance(turns, str) or not turns or not turns[-1].strip():
+            raise ValueError(f"a context is a sequence of turns whose last is not empty, found {turns!r}. Type something.")
+    rows = context_ids([[turn for turn in turns if turn.strip()] for turns in contexts], tokenizers.encoder, 10**9)
+    for row, turns in zip(rows, contexts, strict=True):
+        if len(row[-1]) > model.longest:
+            raise ValueError(f"the last turn has {len(row[-1])} tokens but the model holds {model.longest}: "
+                             f"'{turns[-1][:60]}...'. Shorten it, or train with a larger max_context.")
+    rows = context_ids(contexts, tokenizers.encoder, model.longest)
+    parts = []
+    for i in range(0, len(rows), batch_size):
+        batch = (part.to(model.device) for part in context_batch(rows[i:i + batch_size], tokenizers.encoder))
+        parts.append(model.encode_context(*batch).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def around(z, n, radius, rng):
+    """n places at `radius` (RMS per dimension) around each z, in directions drawn from `rng`: (N, Z) -> (N, n, Z)"""
+    z = np.asarray(z, dtype=np.float32)
+    direction = rng.standard_normal((len(z), n, z.shape[1]))
+    direction /= np.sqrt(np.square(direction).mean(-1, keepdims=True))
+    return (z[:, None] + radius * direction).astype(np.float32)
+
+
+def respond(model, tokenizers, contexts, n=10, method="ball", radius=None, temperature=1.0, seed=0, max_new_tokens=40):
+    """n responses to each of N contexts.
+
+    contexts     sequences of turns
+    method       ball: greedy at places around z | beam: the n best of n beams at z | sample: words drawn one by one at z
+    radius       of the ball; None: the model's own
+    temperature  of sampling
+    -> list of N lists of n strings
+    """
+    z = encode_contexts(model, tokenizers, contexts)
+    if method == "ball":
+        places = around(z, n, model.config.radius if radius is None else radius, np.random.default_rng(seed))
+        texts = decode_latents(model, tokenizers, places.reshape(-1, z.shape[1]), max_new_tokens=max_new_tokens)
+    elif method == "beam":
+        texts = _generate(model, tokenizers, z, n, seed, max_new_tokens, num_beams=n, do_sample=False)
+    elif method == "sample":
+        texts = _generate(model, tokenizers, z, n, seed, max_new_tokens, do_sample=True, top_k=0, temperature=temperature)
+    else:
+        raise KeyError(unknown_name(method, METHODS, "way to respond"))
+    return [texts[i:i + n] for i in range(0, len(texts), n)]
+
+
+@torch.no_grad()
+def _generate(model, tokenizers, z, n, seed, max_new_tokens, batch_size=16, **options):
+    """n sequences of each z (N, Z), the first of z[0] first -> list of N n strings; the global random state is kept."""
+    tokenizer, texts = tokenizers.decoder, []
+    limit = min(max_new_tokens, model.max_length - 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for latent in torch.from_numpy(z).split(batch_size):
+            ids = torch.full((len(latent), 1), tokenizer.bos_token_id, device=model.device)
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), latent=latent.to(model.device),
+                                 max_new_tokens=limit, num_return_sequences=n, **options)
+            texts += to_text(tokenizer, out)
+    return texts
+
+
+# how good, how different
+
+
+def evaluate(model, data, n_contexts=300, n=10, seed=0):
+    """Every number of the dialog table for each way to respond, as a flat dict.
+
+    data        `train_dialog.DialogData`; its test part is asked, on its train part word vectors are learnt
+    n_contexts  distinct contexts drawn; 0 takes all
+    -> METHOD_recall, METHOD_precision, METHOD_f1 (with f1_low, f1_high), METHOD_average, _extrema, _greedy (vectors learnt),
+       METHOD_intra_1 ... METHOD_inter_2; of the toy METHOD_right and METHOD_coverage; n_contexts, n_samples
+    """
+    contexts, references = questions(data.test.exchanges, n_contexts, seed)
+    vectors = learn_vectors(data.train.replies.sentences)
+    numbers = {}
+    for method in METHODS:
+        responses = respond(model, data.tokenizers, contexts, n, method, seed=seed)
+        scores = {**response_bleu(responses, references)._asdict(), **distinct(responses)._asdict(),
+                  **bow_similarity(responses, references, vectors)._asdict()}
+        if data.toy:
+            right = answer_scores(responses, [toy_answers(context) for context in contexts])
+            scores |= {"right": right.precision, "coverage": right.coverage}
+        numbers |= {f"{method}_{name}": value for name, value in scores.items()}
+    return {**numbers, "n_contexts": len(contexts), "n_samples": n}
+
+
+def questions(exchanges, n_contexts=0, seed=0):
+    """(contexts, references): n_contexts distinct contexts drawn with `seed` (0: all), and all their responses."""
+    together = by_context(exchanges)
+    contexts = list(together)
+    if 0 < n_contexts < len(contexts):
+        drawn = np.random.default_rng(seed).choice(len(contexts), n_contexts, replace=False)
+        contexts = [contexts[i] for i in np.sort(drawn)]
+    return contexts, [together[context] for context in contexts]
+
+
+def trade_off(model, tokenizers, contexts, references, n=10, radii=(), temperatures=(), beams=True, seed=0):
+    """BLEU-F1 and diversity of n responses a context, over radii of the ball and temperatures of sampling, and of beam search.
+
+    radii  multiples of the model's own radius
+    -> list of Setting
+    """
+    asked = [("ball", {"radius": model.config.radius * radius}, radius) for radius in radii]
+    asked += [("sample", {"temperature": temperature}, temperature) for temperature in temperatures]
+    asked += [("beam", {}, n)] if beams else []
+    rows = []
+    for method, options, value in asked:
+        responses = respond(model, tokenizers, contexts, n, method, seed=seed, **options)
+        bleu = response_bleu(responses, references)
+        rows.append(Setting(method, float(value), bleu.f1, bleu.f1_low, bleu.f1_high, bleu.recall, bleu.precision,
+                            distinct(responses).inter_2))
+    return rows
+
+
+# style
+
+
+def encode_style(model, tokenizers, sentences):
+    """z of the style sentences that the model can hold, on the AE path -> (N, Z) float32"""
+    ids = tokenizers.encoder(list(sentences), add_special_tokens=False)["input_ids"]
+    return encode_sentences(model, tokenizers, [text for text, row in zip(sentences, ids, strict=True)
+                                                if 0 < len(row) <= model.longest])
+
+
+def towards_style(z, z_style, taus, k=NEAREST):
+    """Places on the lines from each z to the mean of its k nearest style latents.
+
+    z (N, Z), z_style (M, Z), taus (n,) 0 is z itself, 1 is among the style -> (N, n, Z) float32
+    """
+    z, z_style = np.asarray(z, dtype=np.float32), np.asarray(z_style, dtype=np.float32)
+    if len(z_style) < 1 or z_style.shape[-1] != z.shape[-1]:
+        raise ValueError(f"style latents (M, {z.shape[-1]}) of one sentence or more were expected, found {z_style.shape}.")
+    square = np.square(z).sum(1)[:, None] - 2 * z @ z_style.T + np.square(z_style).sum(1)
+    goal = z_style[np.argsort(square, axis=1)[:, :k]].mean(1)
+    taus = np.asarray(taus, dtype=np.float32)[:, None]
+    return z[:, None] + taus * (goal - z)[:, None]
+
+
+def slide(model, tokenizers, contexts, z_style, taus, k=NEAREST):
+    """The response to each context at every place of the slider, greedily -> list of N lists of n strings"""
+    places = towards_style(encode_contexts(model, tokenizers, contexts), z_style, taus, k)
+    texts = decode_latents(model, tokenizers, places.reshape(-1, places.shape[-1]))
+    return [texts[i:i + len(taus)] for i in range(0, len(texts), len(taus))]
