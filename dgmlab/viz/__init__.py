@@ -6,6 +6,7 @@
     dictionary  usage and lives of codes, their patches, a dictionary in the plane
     few_labels  scores against the number of labels, GLUE's table
     latent      t-SNE panels, maps and paths of a latent space, analogies
+    dialog      responses around a context, quality against diversity, the style slider
     images      grids of pictures, training histories, walks, heat maps, translations
     scores      a score with its interval over steps, of one run or of several seeds
     plane       points of the toy lab, side by side
@@ -20,7 +21,16 @@
     words       sentences with the changed words marked
 """
 
-from dgmlab.viz.curves import GAN_PANELS, plot_beta_schedule, plot_comparison, plot_kl_per_dim, plot_metric, plot_training
+from dgmlab.viz.curves import (
+    GAN_PANELS,
+    plot_beta_schedule,
+    plot_comparison,
+    plot_kl_per_dim,
+    plot_metric,
+    plot_rate_distortion,
+    plot_training,
+)
+from dgmlab.viz.dialog import plot_region, plot_slider, plot_trade_off, plot_ways
 from dgmlab.viz.dictionary import plot_centroids, plot_code_life, plot_dictionary_2d, plot_divergence, plot_patches, plot_usage
 from dgmlab.viz.few_labels import glue_table, label_table, plot_difference, plot_errors, plot_few_labels, plot_low_resource
 from dgmlab.viz.film import save_gif, save_page
@@ -44,7 +54,7 @@ __all__ = [
     "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_difference", "plot_divergence", "plot_episode",
     "plot_errors", "plot_few_labels", "plot_grid", "plot_heat_maps", "plot_history", "plot_house", "plot_instruction",
     "plot_kl_per_dim", "plot_latent_grid", "plot_low_resource", "plot_map", "plot_metric", "plot_panorama", "plot_patches",
-    "plot_path", "plot_points", "plot_rate_distortion", "plot_routes", "plot_scores", "plot_thresholds", "plot_timeline",
-    "plot_training", "plot_translation", "plot_triplets", "plot_tsne", "plot_usage", "plot_walk", "save_figure", "save_gif",
-    "save_page", "table", "tsne",
+    "plot_path", "plot_points", "plot_rate_distortion", "plot_region", "plot_routes", "plot_scores", "plot_slider",
+    "plot_thresholds", "plot_timeline", "plot_trade_off", "plot_training", "plot_translation", "plot_triplets", "plot_tsne",
+    "plot_usage", "plot_walk", "plot_ways", "save_figure", "save_gif", "save_page", "table", "tsne",
 ]

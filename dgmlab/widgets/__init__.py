@@ -4,6 +4,7 @@ Each is a class whose `view` is the widget and whose methods work without a brow
 headless runs. A callback runs when a control is released, says in a line of text what it shows, and shows errors as one line.
 
     latent      Interpolator, Analogy, LatentMap
+    chat        Chat
     gallery     Gallery, Translator
     frames      Frames
     few_labels  FewLabels
@@ -12,6 +13,7 @@ headless runs. A callback runs when a control is released, says in a line of tex
     live        LiveCurves
     parts       the pieces they share: the status line, one-line errors
 """
+from dgmlab.widgets.chat import Chat
 from dgmlab.widgets.few_labels import FewLabels
 from dgmlab.widgets.frames import Frames
 from dgmlab.widgets.gallery import Gallery, Translator
@@ -20,5 +22,5 @@ from dgmlab.widgets.live import LiveCurves
 from dgmlab.widgets.replay import EpisodeReplay
 from dgmlab.widgets.walk import WalkByHand
 
-__all__ = ["Analogy", "EpisodeReplay", "FewLabels", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves",
+__all__ = ["Analogy", "Chat", "EpisodeReplay", "FewLabels", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves",
            "Translator", "WalkByHand"]
