@@ -152,7 +152,7 @@ def train(run, config):
     main, device = accelerator.is_main_process, accelerator.device
     with training.reported(run, main):
         data = open_dialogs(run, config, accelerator)
-        model = DialogOptimus.from_optimus(build_model(_as_optimus(config), data.tokenizers), config.context_layers)
+        model = build_dialog_model(config, data.tokenizers)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, eps=1e-8, weight_decay=0.0, fused=True)
         wrapped, optimizer = accelerator.prepare(Fuser(model, config.margin, config.noise), optimizer)
         parts = {"model": wrapped, "optimizer": optimizer.optimizer}
@@ -193,10 +193,12 @@ def train(run, config):
         return finish(run, config, model, data, accelerator) if main else {}
 
 
-def _as_optimus(config):
-    """The TrainConfig whose model this one is made of; its encoder must hold contexts, its decoder responses."""
+def build_dialog_model(config, tokenizers):
+    """The model a DialogTrainConfig asks for, around a trained Optimus (init) or a preset."""
     shared = {name: getattr(config, name) for name in SHARED}
-    return TrainConfig(max_length=max(config.max_context, config.max_length), **shared)
+    # its encoder must hold contexts, its decoder responses
+    optimus = build_model(TrainConfig(max_length=max(config.max_context, config.max_length), **shared), tokenizers)
+    return DialogOptimus.from_optimus(optimus, config.context_layers)
 
 
 def open_dialogs(run, config, accelerator):
