@@ -169,6 +169,11 @@ def toy_answers(context):
 # style
 
 
+def toy_styled(answer):
+    """An answer of the toy as its pirate says it: 'i would love tea .' -> 'arr , i would love tea , matey !'"""
+    return STYLE_FORM.format(answer[:-2])
+
+
 def load_style(name, split="train", limit=None, seed=0):
     """Sentences of one style, paired with nothing.
 
@@ -180,7 +185,7 @@ def load_style(name, split="train", limit=None, seed=0):
     corpus, _, wanted = name.partition(":")
     if name == "toy":
         answers = dict.fromkeys(pair.response for pair in _toy())
-        found = [STYLE_FORM.format(answer[:-2]) for answer in answers]
+        found = [toy_styled(answer) for answer in answers]
     elif corpus == "tinyshakespeare":
         found = _speeches(registry.find(corpus) / "input.txt", wanted)
     elif wanted and not Path(name).expanduser().exists() and corpus != "hub":

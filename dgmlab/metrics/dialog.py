@@ -174,6 +174,29 @@ def answer_scores(responses, answers):
     return AnswerScores(float(precision), float(coverage))
 
 
+def style_judge(plain, styled):
+    """An independent classifier of style: logistic regression on TF-IDF of 1- and 2-grams of `words`.
+
+    plain, styled  sentences of each kind, two or more
+    -> function: list of N sentences -> (N,) probability of being styled, kinds equally likely beforehand
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    if min(len(plain), len(styled)) < 2:
+        raise ValueError(f"a judge of style needs 2 sentences or more of each kind, found {len(plain)} plain and "
+                         f"{len(styled)} styled.")
+    judge = make_pipeline(TfidfVectorizer(analyzer=_one_and_two_grams), LogisticRegression(C=10.0, class_weight="balanced"))
+    judge.fit([*plain, *styled], [0] * len(plain) + [1] * len(styled))
+    return lambda sentences: judge.predict_proba(sentences)[:, 1]
+
+
+def _one_and_two_grams(sentence):
+    tokens = words(sentence)
+    return tokens + list(zip(tokens, tokens[1:], strict=False))
+
+
 def _check(responses, references):
     if not len(responses) or len(responses) != len(references):
         raise ValueError(f"expected a list of references for each context, found {len(responses)} contexts with responses and "

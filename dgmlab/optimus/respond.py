@@ -14,13 +14,22 @@ import numpy as np
 import torch
 
 from dgmlab.config import unknown_name
-from dgmlab.data.dialog import by_context, toy_answers
-from dgmlab.metrics.dialog import answer_scores, bow_similarity, distinct, learn_vectors, response_bleu
+from dgmlab.data.dialog import by_context, toy_answers, toy_styled
+from dgmlab.metrics.dialog import (
+    answer_scores,
+    bow_similarity,
+    distinct,
+    learn_vectors,
+    response_bleu,
+    style_judge,
+)
 from dgmlab.optimus.data import to_text
 from dgmlab.optimus.dialog import context_batch, context_ids
 from dgmlab.optimus.latent import decode_latents, encode_sentences
 
 METHODS = ("ball", "beam", "sample")
+TAUS = (0.0, 0.5, 1.0)
+MOST = 5000  # sentences of each kind that a judge of style learns from
 NEAREST = 5  # style sentences whose mean a slider moves to
 
 
@@ -113,7 +122,8 @@ def evaluate(model, data, n_contexts=300, n=10, seed=0):
     data        `train_dialog.DialogData`; its test part is asked, on its train part word vectors are learnt
     n_contexts  distinct contexts drawn; 0 takes all
     -> METHOD_recall, METHOD_precision, METHOD_f1 (with f1_low, f1_high), METHOD_average, _extrema, _greedy (vectors learnt),
-       METHOD_intra_1 ... METHOD_inter_2; of the toy METHOD_right and METHOD_coverage; n_contexts, n_samples
+       METHOD_intra_1 ... METHOD_inter_2; of the toy METHOD_right and METHOD_coverage; with a style those of `slide_scores`
+       at the ends and the middle of the slider, as styled_0.0, kept_0.5 and so on; n_contexts, n_samples
     """
     contexts, references = questions(data.test.exchanges, n_contexts, seed)
     vectors = learn_vectors(data.train.replies.sentences)
@@ -126,6 +136,12 @@ def evaluate(model, data, n_contexts=300, n=10, seed=0):
             right = answer_scores(responses, [toy_answers(context) for context in contexts])
             scores |= {"right": right.precision, "coverage": right.coverage}
         numbers |= {f"{method}_{name}": value for name, value in scores.items()}
+    if data.style is not None:
+        z_style = encode_style(model, data.tokenizers, data.style.sentences)
+        slides = slide(model, data.tokenizers, contexts, z_style, TAUS)
+        judge = style_judge(data.train.replies.sentences[::max(1, len(data.train) // MOST)], data.style.sentences[:MOST])
+        for name, values in slide_scores(slides, judge, vectors, data.toy and contexts).items():
+            numbers |= {f"{name}_{tau}": value for tau, value in zip(TAUS, values, strict=True)}
     return {**numbers, "n_contexts": len(contexts), "n_samples": n}
 
 
@@ -186,3 +202,24 @@ def slide(model, tokenizers, contexts, z_style, taus, k=NEAREST):
     places = towards_style(encode_contexts(model, tokenizers, contexts), z_style, taus, k)
     texts = decode_latents(model, tokenizers, places.reshape(-1, places.shape[-1]))
     return [texts[i:i + len(taus)] for i in range(0, len(texts), len(taus))]
+
+
+def slide_scores(slides, judge, vectors, contexts=None):
+    """What a slider does to N responses, at each of its n places.
+
+    slides    N lists of n strings, as `slide` gives them
+    judge     sentences -> probability of being styled, e.g. of `dgmlab.metrics.dialog.style_judge`
+    vectors   dict word -> (D,), as for `bow_similarity`
+    contexts  N contexts of the toy, where it is the toy
+    -> dict: styled (n,), share of responses that the judge finds styled; kept (n,), cosine to the response at place 0; of the
+       toy also right (n,), share that is a right answer, plain or styled
+    """
+    columns = [list(column) for column in zip(*slides, strict=True)]
+    first = [[text] for text in columns[0]]
+    scores = {"styled": [float((judge(texts) > 0.5).mean()) for texts in columns],
+              "kept": [bow_similarity([[text] for text in texts], first, vectors).average for texts in columns]}
+    if contexts:
+        known = [{form for answer in toy_answers(context) for form in (answer, toy_styled(answer))} for context in contexts]
+        scores["right"] = [float(np.mean([text in answers for text, answers in zip(texts, known, strict=True)]))
+                           for texts in columns]
+    return scores
