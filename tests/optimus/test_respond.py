@@ -77,7 +77,7 @@ def test_contexts_that_cannot_be_answered_are_named(made):
     for context in ((), ("hello !", " "), "hello !"):
         with pytest.raises(ValueError, match="a context is a sequence of turns whose last is not empty, found"):
             encode_contexts(*made, [context])
-    with pytest.raises(ValueError, match="the last turn has 60 tokens but the model holds 27: 'hello ! hello"):
+    with pytest.raises(ValueError, match="the last turn has 60 tokens but the model holds 28: 'hello ! hello"):
         encode_contexts(*made, [("hello ! " * 30,)])
     with pytest.raises(KeyError, match="no way to respond is called 'bal'. Did you mean 'ball'?"):
         respond(*made, CONTEXTS, method="bal")
