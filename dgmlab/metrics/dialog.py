@@ -194,7 +194,7 @@ def style_judge(plain, styled):
 
 def _one_and_two_grams(sentence):
     tokens = words(sentence)
-    return tokens + list(zip(tokens, tokens[1:], strict=False))
+    return tokens + [f"{a} {b}" for a, b in zip(tokens, tokens[1:], strict=False)]
 
 
 def _check(responses, references):

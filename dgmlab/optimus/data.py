@@ -97,7 +97,8 @@ class Corpus:
     """Sentences as ids of both sides, and their batches.
 
     max_length  longest sentence in decoder tokens (`<bos>` and `<eos>` not counted); longer ones are dropped and counted
-                in `n_dropped`, as in the paper, since a cut sentence is another sentence; `kept` (len,) are the others' numbers
+                in `n_dropped`, as in the paper, since a cut sentence is another sentence; the others' numbers are
+                `kept` (len,)
     """
 
     def __init__(self, sentences, tokenizers, max_length, what="the corpus"):

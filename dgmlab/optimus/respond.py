@@ -1,11 +1,13 @@
 """Several responses to one context: places around the context's latent, beside beam search and sampling of the same model.
 
-    responses = respond(model, tokenizers, [("how are you ?",)], n=10)        greedy at 10 places on a sphere around z_s2s
-    respond(model, tokenizers, contexts, method="beam"), ... "sample"         at z_s2s itself
-    slide(model, tokenizers, ("how are you ?",), z_style, taus)               from the plain response to the style
+    ball      greedy at places on a sphere around z_s2s, in directions drawn at random (Gao et al. 2019)
+    offset    greedy at z_s2s plus the way from another exchange's context to its response: how far and in which directions
+              responses lie is learnt with the space, while most directions of a sphere lead to no response
+    beam      the n best of n beams at z_s2s
+    sample    words drawn one by one at z_s2s
 
-A radius is an RMS per dimension, as all distances here: |r| = radius * sqrt(Z). By default it is the model's own, the mean
-distance of a validation context to its response (Gao et al. 2019 choose it by hand). Letters: N contexts, Z latent.
+A radius is an RMS per dimension, as all distances here: |r| = radius * sqrt(Z). The model's own is the mean distance of a
+validation context to its response. Letters: N contexts, M exchanges, Z latent.
 """
 
 from typing import NamedTuple
@@ -27,7 +29,8 @@ from dgmlab.optimus.data import to_text
 from dgmlab.optimus.dialog import context_batch, context_ids
 from dgmlab.optimus.latent import decode_latents, encode_sentences
 
-METHODS = ("ball", "beam", "sample")
+METHODS = ("ball", "offset", "beam", "sample")
+BALL = 0.5  # radius of the sphere as a share of the model's own; responses are that far in few of the directions
 TAUS = (0.0, 0.5, 1.0)
 MOST = 5000  # sentences of each kind that a judge of style learns from
 NEAREST = 5  # style sentences whose mean a slider moves to
@@ -37,7 +40,7 @@ class Setting(NamedTuple):
     """One point of a trade-off: how 10 responses were made and what they score."""
 
     method: str
-    value: float  # radius, temperature, or number of beams
+    value: float  # scale, temperature, or number of beams
     f1: float
     f1_low: float
     f1_high: float
@@ -68,6 +71,20 @@ def encode_contexts(model, tokenizers, contexts, batch_size=128):
     return np.concatenate(parts)
 
 
+def response_offsets(model, tokenizers, exchanges):
+    """z_ae of the response minus z_s2s of the context, of exchanges that the model can hold -> (M, Z) float32"""
+    rows = tokenizers.encoder([pair.response for pair in exchanges], add_special_tokens=False)["input_ids"]
+    kept = [pair for pair, row in zip(exchanges, rows, strict=True) if 0 < len(row) <= model.longest]
+    return (encode_sentences(model, tokenizers, [pair.response for pair in kept])
+            - encode_contexts(model, tokenizers, [pair.context for pair in kept]))
+
+
+def principal_axes(offsets):
+    """Directions in which offsets (M, Z) vary most -> (Z, Z), orthonormal rows, the first most"""
+    offsets = np.asarray(offsets, dtype=np.float64)
+    return np.linalg.svd(offsets - offsets.mean(0), full_matrices=True)[2]
+
+
 def around(z, n, radius, rng):
     """n places at `radius` (RMS per dimension) around each z, in directions drawn from `rng`: (N, Z) -> (N, n, Z)"""
     z = np.asarray(z, dtype=np.float32)
@@ -76,18 +93,25 @@ def around(z, n, radius, rng):
     return (z[:, None] + radius * direction).astype(np.float32)
 
 
-def respond(model, tokenizers, contexts, n=10, method="ball", radius=None, temperature=1.0, seed=0, max_new_tokens=40):
+def respond(model, tokenizers, contexts, n=10, method="ball", scale=None, offsets=None, temperature=1.0, seed=0,
+            max_new_tokens=40):
     """n responses to each of N contexts.
 
     contexts     sequences of turns
-    method       ball: greedy at places around z | beam: the n best of n beams at z | sample: words drawn one by one at z
-    radius       of the ball; None: the model's own
+    method       ball | offset | beam | sample, see above
+    scale        ball: radius in radii of the model, by default half of it; offset: factor on the offsets, by default 1
+    offsets      (M, Z) of `response_offsets`, for method='offset'
     temperature  of sampling
     -> list of N lists of n strings
     """
-    z = encode_contexts(model, tokenizers, contexts)
+    z, rng = encode_contexts(model, tokenizers, contexts), np.random.default_rng(seed)
     if method == "ball":
-        places = around(z, n, model.config.radius if radius is None else radius, np.random.default_rng(seed))
+        places = around(z, n, (BALL if scale is None else scale) * model.config.radius, rng)
+    elif method == "offset":
+        if offsets is None or not len(offsets):
+            raise ValueError("method='offset' needs the offsets of some exchanges, found none. Pass response_offsets(...).")
+        places = z[:, None] + (1.0 if scale is None else scale) * offsets[rng.integers(len(offsets), size=(len(z), n))]
+    if method in ("ball", "offset"):
         texts = decode_latents(model, tokenizers, places.reshape(-1, z.shape[1]), max_new_tokens=max_new_tokens)
     elif method == "beam":
         texts = _generate(model, tokenizers, z, n, seed, max_new_tokens, num_beams=n, do_sample=False)
@@ -127,9 +151,10 @@ def evaluate(model, data, n_contexts=300, n=10, seed=0):
     """
     contexts, references = questions(data.test.exchanges, n_contexts, seed)
     vectors = learn_vectors(data.train.replies.sentences)
+    offsets = response_offsets(model, data.tokenizers, data.train.exchanges[::max(1, len(data.train) // MOST)])
     numbers = {}
     for method in METHODS:
-        responses = respond(model, data.tokenizers, contexts, n, method, seed=seed)
+        responses = respond(model, data.tokenizers, contexts, n, method, offsets=offsets, seed=seed)
         scores = {**response_bleu(responses, references)._asdict(), **distinct(responses)._asdict(),
                   **bow_similarity(responses, references, vectors)._asdict()}
         if data.toy:
@@ -155,18 +180,16 @@ def questions(exchanges, n_contexts=0, seed=0):
     return contexts, [together[context] for context in contexts]
 
 
-def trade_off(model, tokenizers, contexts, references, n=10, radii=(), temperatures=(), beams=True, seed=0):
-    """BLEU-F1 and diversity of n responses a context, over radii of the ball and temperatures of sampling, and of beam search.
+def trade_off(model, tokenizers, contexts, references, offsets, n=10, scales=(), temperatures=(), seed=0):
+    """BLEU-F1 and diversity of n responses a context: over scales of ball and offsets, temperatures of sampling, and by beams.
 
-    radii  multiples of the model's own radius
     -> list of Setting
     """
-    asked = [("ball", {"radius": model.config.radius * radius}, radius) for radius in radii]
-    asked += [("sample", {"temperature": temperature}, temperature) for temperature in temperatures]
-    asked += [("beam", {}, n)] if beams else []
+    asked = [(method, {"scale": scale}, scale) for method in ("ball", "offset") for scale in scales]
+    asked += [("sample", {"temperature": temperature}, temperature) for temperature in temperatures] + [("beam", {}, n)]
     rows = []
     for method, options, value in asked:
-        responses = respond(model, tokenizers, contexts, n, method, seed=seed, **options)
+        responses = respond(model, tokenizers, contexts, n, method, offsets=offsets, seed=seed, **options)
         bleu = response_bleu(responses, references)
         rows.append(Setting(method, float(value), bleu.f1, bleu.f1_low, bleu.f1_high, bleu.recall, bleu.precision,
                             distinct(responses).inter_2))

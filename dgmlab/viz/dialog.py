@@ -10,8 +10,9 @@ import numpy as np
 from dgmlab.viz import style
 from dgmlab.viz.words import break_plain, draw_words, text_sheet
 
-LABELS = {"ball": "places around the context", "sample": "sampling words", "beam": "beam search"}
-VALUES = {"ball": "radius", "sample": "temperature", "beam": "beams"}
+LABELS = {"ball": "sphere around the context", "offset": "offsets of other responses", "sample": "sampling words",
+          "beam": "beam search"}
+VALUES = {"ball": "scale", "offset": "scale", "sample": "temperature", "beam": "beams"}
 
 
 class RegionInfo(NamedTuple):
@@ -160,7 +161,7 @@ def plot_slider(taus, scores, example=(), context=(), title="from plain to style
 @style.styled
 def plot_ways(context, ways, references=()):
     """The responses of several ways to respond, side by side. ways {name: sentences}; references: written below. -> Figure"""
-    width, size, leading = 250, 9.5, 14
+    width, size, leading = 210, 9, 13.5
     columns = {**ways, **({"what people said": list(references)} if len(references) else {})}
     broken = [[break_plain(text or "(nothing)", width - 24, size) for text in texts] for texts in columns.values()]
     height = 66 + max(sum(leading * len(lines) + 5 for lines in cells) for cells in broken)

@@ -23,15 +23,16 @@ class Chat:
     decode    (z (N, Z), method) -> list of N sentences
     radius    length of the way from the middle to the ring, in the latent space
     opening   what is said first
+    axes      (K, Z) orthonormal directions, the most telling first: each view takes two; None: directions at random
     restyle   (z (N, Z), tau in [0, 1]) -> (N, Z), from plain to styled; None: no slider
     n         cells on a side of the board, odd, so that one is the middle; reach: radii from the middle to the edge
     view      the widget; `ask`, `choose`, `reply`, `turn`, `static` work without a browser
     """
 
-    def __init__(self, encode, decode, radius, opening, restyle=None, n=7, reach=1.5, seed=0):
+    def __init__(self, encode, decode, radius, opening, axes=None, restyle=None, n=7, reach=1.5, seed=0):
         if n < 3 or n % 2 == 0:
             raise ValueError(f"a board has an odd number of cells on a side, 3 or more, found n={n}. Use n=7.")
-        self.codec, self.radius, self.restyle, self.n = Codec(encode, decode), float(radius), restyle, n
+        self.codec, self.radius, self.axes, self.restyle, self.n = Codec(encode, decode), float(radius), axes, restyle, n
         self.turns, self.responses, self.place, self.info = [], [], n * n // 2, None
         steps = np.linspace(-reach, reach, n)
         self.xy = np.array([(x, y) for y in steps[::-1] for x in steps])  # (n n, 2), row by row from the top
@@ -72,6 +73,9 @@ class Chat:
 
     def plane(self, size):
         """Two orthonormal directions of this view -> (2, Z); in one dimension both lie on it."""
+        if self.axes is not None:
+            pair = 2 * (self.seed % (len(self.axes) // 2))
+            return np.asarray(self.axes[pair:pair + 2])
         directions = np.random.default_rng(self.seed).standard_normal((2, size))
         return np.linalg.qr(directions.T)[0].T if size > 1 else np.sign(directions)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dgmlab.data.dialog import load_dialog
+from dgmlab.data.dialog import Exchange, load_dialog
 from dgmlab.optimus import respond as module
 from dgmlab.optimus.data import build_tokenizers
 from dgmlab.optimus.dialog import DialogOptimus
@@ -14,9 +14,12 @@ from dgmlab.optimus.respond import (
     around,
     encode_contexts,
     encode_style,
+    principal_axes,
     questions,
     respond,
+    response_offsets,
     slide,
+    slide_scores,
     towards_style,
     trade_off,
 )
@@ -52,12 +55,32 @@ def test_places_around_a_point_lie_at_the_radius_in_every_direction():
 
 def test_the_ball_decodes_greedily_at_places_around_the_context(made):
     z = encode_contexts(*made, CONTEXTS)
-    places = around(z, 4, 0.5, np.random.default_rng(7))
+    places = around(z, 4, 0.25, np.random.default_rng(7))  # half of the model's radius
     expected = decode_latents(*made, places.reshape(8, 5), max_new_tokens=9)
     found = respond(*made, CONTEXTS, 4, seed=7, max_new_tokens=9)
     assert found == [expected[:4], expected[4:]] and len(set(found[0])) == 4
-    still = respond(*made, CONTEXTS, 3, radius=0.0, max_new_tokens=9)
+    still = respond(*made, CONTEXTS, 3, scale=0.0, max_new_tokens=9)
     assert [set(texts) for texts in still] == [{text} for text in decode_latents(*made, z, max_new_tokens=9)]
+
+
+def test_offsets_lead_from_contexts_to_responses(made):
+    exchanges = [Exchange(CONTEXTS[0], "how about soup today ?"), Exchange(CONTEXTS[1], "i would love chess .")]
+    offsets = response_offsets(*made, [*exchanges, Exchange(CONTEXTS[1], "chess " * 40)])
+    assert offsets.shape == (2, 5), "what the model cannot hold is left out"
+    z = encode_contexts(*made, CONTEXTS)
+    np.testing.assert_allclose(z + offsets, encode_style(*made, [pair.response for pair in exchanges]), atol=1e-6)
+    one = respond(*made, CONTEXTS, 3, "offset", offsets=offsets[:1], max_new_tokens=9)
+    assert [set(texts) for texts in one] == [{text} for text in decode_latents(*made, z + offsets[:1], max_new_tokens=9)]
+    assert respond(*made, CONTEXTS, 1, "offset", scale=0.0, offsets=offsets) == respond(*made, CONTEXTS, 1, scale=0.0)
+    with pytest.raises(ValueError, match="method='offset' needs the offsets of some exchanges, found none"):
+        respond(*made, CONTEXTS, method="offset")
+
+
+def test_principal_axes_come_in_the_order_of_their_spread():
+    drawn = np.random.default_rng(0).standard_normal((500, 3)) * [0.1, 5, 1] + 7
+    axes = principal_axes(drawn)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(np.abs(axes), np.eye(3)[[1, 2, 0]], atol=0.05)
 
 
 def test_beams_and_samples_come_in_groups_of_their_context(made):
@@ -101,9 +124,11 @@ def test_a_trade_off_has_a_row_for_each_setting(made, monkeypatch):
         return [["how about soup today ?"] * n, ["chess again , please ."] * n]
 
     monkeypatch.setattr(module, "respond", answer)
-    rows = trade_off(*made, CONTEXTS, [["how about soup today ?"], ["golf ."]], 3, radii=(0.5, 1), temperatures=(0.7,))
-    assert asked == [("ball", {"radius": 0.25}), ("ball", {"radius": 0.5}), ("sample", {"temperature": 0.7}), ("beam", {})]
-    assert [(row.method, row.value) for row in rows] == [("ball", 0.5), ("ball", 1), ("sample", 0.7), ("beam", 3)]
+    references = [["how about soup today ?"], ["golf ."]]
+    rows = trade_off(*made, CONTEXTS, references, "ways", 3, scales=(0.5,), temperatures=(0.7,))
+    assert asked == [("ball", {"offsets": "ways", "scale": 0.5}), ("offset", {"offsets": "ways", "scale": 0.5}),
+                     ("sample", {"offsets": "ways", "temperature": 0.7}), ("beam", {"offsets": "ways"})]
+    assert [(row.method, row.value) for row in rows] == [("ball", 0.5), ("offset", 0.5), ("sample", 0.7), ("beam", 3)]
     assert rows[0].recall == rows[0].precision > 0.5 and rows[0].inter_2 == pytest.approx(1 / 3)
 
 
@@ -123,3 +148,13 @@ def test_sliding_decodes_every_place(made):
     z = encode_contexts(*made, CONTEXTS)
     assert [texts[0] for texts in found] == decode_latents(*made, z)
     assert [texts[1] for texts in found] == decode_latents(*made, np.repeat(z_style, 2, 0))
+
+
+def test_slider_scores_count_styled_kept_and_right():
+    slides = [["let us have soup today .", "arr , let us have soup today , matey !"], ["i would love tea .", "arr matey !"]]
+    contexts = [("what shall we eat today ?",), ("what shall we play today ?",)]
+    vectors = {"soup": [1.0, 0], "tea": [0, 1.0], "arr": [1.0, 0]}
+    found = slide_scores(slides, lambda texts: np.array([float("arr" in text) for text in texts]), vectors, contexts)
+    assert found["styled"] == [0, 1] and found["right"] == [0.5, 0.5], "tea is no game, pirate or not"
+    assert found["kept"] == pytest.approx([1, 0.5])
+    assert set(slide_scores(slides, lambda texts: np.zeros(len(texts)), vectors)) == {"styled", "kept"}

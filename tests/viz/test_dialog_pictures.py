@@ -56,5 +56,5 @@ def test_the_slider_draws_scores_and_an_example():
 
 def test_ways_to_respond_stand_side_by_side():
     figure = dialog.plot_ways(("hi",), {"ball": ["one two", ""], "beam": ["three"]}, ["four"])
-    assert {"places around the context", "beam search", "what people said", "one", "four", "(nothing)"} <= set(texts(figure))
+    assert {"sphere around the context", "beam search", "what people said", "one", "four", "(nothing)"} <= set(texts(figure))
     assert figure.numbers["ways"] == {"ball": ["one two", ""], "beam": ["three"], "what people said": ["four"]}

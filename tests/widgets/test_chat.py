@@ -61,6 +61,15 @@ def test_other_directions_keep_the_middle(chat, toy):
     np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-12)
 
 
+def test_axes_are_taken_in_pairs_the_most_telling_first(toy):
+    chat = Chat(toy.encode, toy.decode, 1.0, "hello", axes=np.eye(3)[[2, 0, 1]], n=3, reach=1.0)
+    np.testing.assert_allclose(toy.decoded[-1][5] - toy.decoded[-1][4], [0, 0, 1])  # to the right
+    np.testing.assert_allclose(toy.decoded[-1][1] - toy.decoded[-1][4], [1, 0, 0])
+    before = len(toy.decoded)
+    chat.turn()
+    assert len(toy.decoded) == before, "of three axes there is one pair"
+
+
 def test_a_chosen_response_becomes_a_turn(chat, toy):
     chat.choose(2, 4)
     assert chat.reply() == ["hello", "2.0 away <b>"] and chat.box.value == ""
