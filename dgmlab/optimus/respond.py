@@ -71,10 +71,17 @@ def encode_contexts(model, tokenizers, contexts, batch_size=128):
     return np.concatenate(parts)
 
 
+def fitting(model, tokenizers, exchanges):
+    """Those exchanges whose response and last turn the model can hold."""
+    sides = ([pair.context[-1] for pair in exchanges], [pair.response for pair in exchanges])
+    asked, said = (tokenizers.encoder(texts, add_special_tokens=False)["input_ids"] for texts in sides)
+    return [pair for pair, *ids in zip(exchanges, asked, said, strict=True)
+            if all(0 < len(row) <= model.longest for row in ids)]
+
+
 def response_offsets(model, tokenizers, exchanges):
     """z_ae of the response minus z_s2s of the context, of exchanges that the model can hold -> (M, Z) float32"""
-    rows = tokenizers.encoder([pair.response for pair in exchanges], add_special_tokens=False)["input_ids"]
-    kept = [pair for pair, row in zip(exchanges, rows, strict=True) if 0 < len(row) <= model.longest]
+    kept = fitting(model, tokenizers, exchanges)
     return (encode_sentences(model, tokenizers, [pair.response for pair in kept])
             - encode_contexts(model, tokenizers, [pair.context for pair in kept]))
 
@@ -149,7 +156,7 @@ def evaluate(model, data, n_contexts=300, n=10, seed=0):
        METHOD_intra_1 ... METHOD_inter_2; of the toy METHOD_right and METHOD_coverage; with a style those of `slide_scores`
        at the ends and the middle of the slider, as styled_0.0, kept_0.5 and so on; n_contexts, n_samples
     """
-    contexts, references = questions(data.test.exchanges, n_contexts, seed)
+    contexts, references = questions(fitting(model, data.tokenizers, data.test.exchanges), n_contexts, seed)
     vectors = learn_vectors(data.train.replies.sentences)
     offsets = response_offsets(model, data.tokenizers, data.train.exchanges[::max(1, len(data.train) // MOST)])
     numbers = {}

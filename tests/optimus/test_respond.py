@@ -14,6 +14,7 @@ from dgmlab.optimus.respond import (
     around,
     encode_contexts,
     encode_style,
+    fitting,
     principal_axes,
     questions,
     respond,
@@ -65,8 +66,10 @@ def test_the_ball_decodes_greedily_at_places_around_the_context(made):
 
 def test_offsets_lead_from_contexts_to_responses(made):
     exchanges = [Exchange(CONTEXTS[0], "how about soup today ?"), Exchange(CONTEXTS[1], "i would love chess .")]
-    offsets = response_offsets(*made, [*exchanges, Exchange(CONTEXTS[1], "chess " * 40)])
+    too_long = [Exchange(CONTEXTS[1], "chess " * 40), Exchange(("chess " * 40,), "golf .")]
+    offsets = response_offsets(*made, [*exchanges, *too_long])
     assert offsets.shape == (2, 5), "what the model cannot hold is left out"
+    assert fitting(*made, [*too_long, *exchanges]) == exchanges
     z = encode_contexts(*made, CONTEXTS)
     np.testing.assert_allclose(z + offsets, encode_style(*made, [pair.response for pair in exchanges]), atol=1e-6)
     one = respond(*made, CONTEXTS, 3, "offset", offsets=offsets[:1], max_new_tokens=9)
