@@ -218,7 +218,7 @@ def learn_vectors(sentences, size=100, window=5, min_count=3):
     -> dict word -> (D,) float64, singular vectors times the root of the singular values
     """
     from scipy.sparse import coo_matrix
-    from scipy.sparse.linalg import svds
+    from sklearn.utils.extmath import randomized_svd
 
     texts = [words(sentence) for sentence in sentences]
     counts = Counter(word for text in texts for word in text)
@@ -236,7 +236,7 @@ def learn_vectors(sentences, size=100, window=5, min_count=3):
     share = np.asarray(together.sum(1)).ravel() / together.sum()
     mutual = np.log(together.data / together.data.sum() / (share[together.row] * share[together.col]))
     positive = coo_matrix((np.maximum(mutual, 0), (together.row, together.col)), shape=together.shape).tocsr()
-    left, values, _ = svds(positive, k=min(size, len(number) - 1), v0=np.ones(len(number)))
+    left, values, _ = randomized_svd(positive, min(size, len(number)), random_state=0)  # signs fixed: extrema depend on them
     return dict(zip(number, left * np.sqrt(values), strict=True))
 
 

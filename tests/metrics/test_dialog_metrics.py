@@ -14,6 +14,7 @@ from dgmlab.metrics.dialog import (
     read_vectors,
     response_bleu,
     sentence_bleu,
+    style_judge,
     words,
 )
 
@@ -118,7 +119,7 @@ def test_learnt_vectors_bring_together_words_used_alike():
 
     assert like("tea", "milk") > 0.9 > 0.5 > like("tea", "chess") and len(vectors["tea"]) == 6
     again = learn_vectors(texts, size=6)
-    np.testing.assert_allclose(abs(again["tea"] @ again["milk"]), abs(vectors["tea"] @ vectors["milk"]), rtol=1e-6)
+    assert all((again[word] == vectors[word]).all() for word in vectors), "to the bit: extrema hang on the signs"
     with pytest.raises(ValueError, match="at least 3 words used 3 times or more, found 2"):
         learn_vectors(["a b", "a b", "a b"])
 
@@ -130,3 +131,11 @@ def test_vectors_are_read_from_a_file(tmp_path):
     path.write_text("tea 0.5 -1\nmilk 1\n")
     with pytest.raises(ValueError, match="line 2: expected a word and 2 numbers, found 1"):
         read_vectors(path)
+
+
+def test_the_judge_of_style_learns_from_both_kinds():
+    judge = style_judge(["i like tea .", "we like milk ."], ["arr , tea !", "arr , milk , matey !"])
+    plain, styled = judge(["we like tea .", "arr , milk !"])
+    assert plain < 0.5 < styled
+    with pytest.raises(ValueError, match="2 sentences or more of each kind, found 1 plain and 2 styled"):
+        style_judge(["a"], ["b", "c"])

@@ -31,7 +31,7 @@ def opened(tmp_path, **changes):
     return asked, data, build_dialog_model(asked, data.tokenizers)
 
 
-def short_training(tmp_path, n_steps=40, **changes):
+def short_training(tmp_path, n_steps=25, **changes):
     """The state of the spaces after a few plain steps from the same start and batches, dropout off."""
     asked, data, model = opened(tmp_path, dropout=0.0, batch_size=16, limit=200, **changes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
@@ -105,8 +105,8 @@ def test_without_pull_the_spaces_drift_apart_and_without_push_they_crowd(tmp_pat
 
 
 def test_without_the_terms_style_stays_away_from_the_dialogs(tmp_path):
-    fused = short_training(tmp_path / "fused", n_steps=25, style="toy", pull=2.0, push=0.0)
-    loose = short_training(tmp_path / "loose", n_steps=25, style="toy", pull=0.0, push=0.0)
+    fused = short_training(tmp_path / "fused", n_steps=12, style="toy", pull=2.0, push=0.0)
+    loose = short_training(tmp_path / "loose", n_steps=12, style="toy", pull=0.0, push=0.0)
     assert loose["style_distance"] > 1.5 * fused["style_distance"]
 
 
