@@ -50,8 +50,8 @@ class DialogTrainConfig:
     warmup: int = 50  # steps of linear warm-up [0]
     clip: float = 1.0  # gradient norm [1.0]
     dropout: float = 0.1  # of the random-start presets
-    pull: float = 2.0  # weight of the distance between the two spaces, against nats per token [2]
-    push: float = 4.0  # weight of the distance between neighbours within a space [twice that of the pull]
+    pull: float = 0.5  # weight of the distance between the two spaces, against nats per token [2]
+    push: float = 1.0  # weight of the distance between neighbours within a space [twice that of the pull]
     margin: float = 0.5  # RMS distance at which a neighbour is far enough [no bound]
     noise: float = 0.1  # standard deviation of the noise on points between the two [0.1]
     precision: str = "auto"  # fp32 | bf16 | auto: bf16 where the hardware has it

@@ -94,7 +94,7 @@ def _cut(text, limit):
 
 
 @style.styled
-def plot_trade_off(settings, title="", ax=None):
+def plot_trade_off(settings, title=""):
     """How good against how different: BLEU-F1 with its interval, and distinct 2-grams among the responses. -> Figure
 
     settings  rows with method, value, f1, f1_low, f1_high, inter_2, as `dgmlab.optimus.respond.trade_off` gives them
@@ -102,7 +102,7 @@ def plot_trade_off(settings, title="", ax=None):
     rows = [row._asdict() if hasattr(row, "_asdict") else dict(row) for row in settings]
     if not rows:
         raise ValueError("a trade-off needs at least one setting, found none.")
-    figure, ax = style.on(ax, 7.2, 4.2)
+    figure, ax = style.canvas(7.2, 4.6)
     for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["value"])
         x, y = [row["f1"] for row in mine], [row["inter_2"] for row in mine]
@@ -114,7 +114,7 @@ def plot_trade_off(settings, title="", ax=None):
                         fontsize=7.5, color=style.colour(number))
     ax.set(xlabel="BLEU-F1 of the responses to a context", ylabel="distinct 2-grams among them")
     ax.set_title(title or "good against different")
-    ax.legend()
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return style.finish(figure, rows)
 
 
