@@ -30,7 +30,7 @@ from dgmlab.optimus.dialog import context_batch, context_ids
 from dgmlab.optimus.latent import decode_latents, encode_sentences
 
 METHODS = ("ball", "offset", "beam", "sample")
-BALL = 0.5  # radius of the sphere as a share of the model's own; responses are that far in few of the directions
+BALL = 0.5  # radius of the sphere in radii of the model: responses lie further off, but in few of the directions
 TAUS = (0.0, 0.5, 1.0)
 MOST = 5000  # sentences of each kind that a judge of style learns from
 NEAREST = 5  # style sentences whose mean a slider moves to
