@@ -5,6 +5,7 @@ Sentences are lists of tokens, or strings, which are split at spaces: cut them t
 
 import math
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,19 +23,37 @@ def bleu(candidates, references, n=MAX_ORDER, smooth=False):
                 sentences; without, a corpus with no matching n-gram has 0
     -> float in [0, 1]; published tables give 100 times as much
     """
+    return score_counts(bleu_counts(candidates, references, n), smooth)
+
+
+class BleuCounts(NamedTuple):
+    """Of N candidates: matches, totals (N, n) n-grams found and there are, by order; length, wanted (N,) tokens."""
+
+    matches: np.ndarray
+    totals: np.ndarray
+    length: np.ndarray
+    wanted: np.ndarray
+
+
+def bleu_counts(candidates, references, n=MAX_ORDER):
+    """What BLEU counts in each candidate; sums over rows are what `score_counts` takes, so resampling is cheap."""
     pairs = _pairs(candidates, references)
-    matches, totals = np.zeros(n), np.zeros(n)
-    length = wanted = 0
-    for candidate, others in pairs:
-        length += len(candidate)
-        wanted += min((abs(len(other) - len(candidate)), len(other)) for other in others)[1]
+    counts = BleuCounts(np.zeros((len(pairs), n)), np.zeros((len(pairs), n)), np.zeros(len(pairs)), np.zeros(len(pairs)))
+    for i, (candidate, others) in enumerate(pairs):
+        counts.length[i] = len(candidate)
+        counts.wanted[i] = min((abs(len(other) - len(candidate)), len(other)) for other in others)[1]
         for order in range(n):
             found, allowed = _ngrams(candidate, order + 1), Counter()
             for other in others:
                 allowed |= _ngrams(other, order + 1)
-            matches[order] += (found & allowed).total()
-            totals[order] += found.total()
-    return _score(matches, totals, length, wanted, smooth)
+            counts.matches[i, order] = (found & allowed).total()
+            counts.totals[i, order] = found.total()
+    return counts
+
+
+def score_counts(counts, smooth=False, rows=slice(None)):
+    """BLEU of the corpus made of the candidates `rows` of `bleu_counts` (an index may occur twice) -> float in [0, 1]"""
+    return _score(*(column[rows].sum(0) for column in counts), smooth)
 
 
 def _score(matches, totals, length, wanted, smooth):
