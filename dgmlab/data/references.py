@@ -1,6 +1,6 @@
 """Human rewritings of test sentences: files that hold a source and its rewriting on each line, one file per label.
 
-    load_references("yelp_short")     500 + 500 negative and positive sentences, each rewritten by a person with the other label
+    load_references("yelp_short")     500 + 500 negative and positive sentences, each rewritten by a person
 """
 
 import re

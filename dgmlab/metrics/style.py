@@ -1,4 +1,4 @@
-"""Is a text in the wanted style, and does it still say the same? Accuracy by a judge, BLEU, and what costs nothing beside them.
+"""Is a text in the wanted style, and does it still say the same? Accuracy by a judge, BLEU, and two systems for scale.
 
     judge     a linear classifier of word n-grams that no model was trained with
     accuracy  share of rewritten sentences to which the judge gives the wanted label
@@ -86,7 +86,7 @@ def check_labels(sentences, labels, what="style transfer"):
     """The labels as an array (N,), or a ValueError: as many as sentences, and of two kinds or more."""
     labels = np.asarray(labels)
     if labels.shape != (len(sentences),):
-        raise ValueError(f"expected one label a sentence, found {len(sentences)} sentences and labels of shape {labels.shape}.")
+        raise ValueError(f"expected one label a sentence, found {len(sentences)} sentences and labels {labels.shape}.")
     kinds = np.unique(labels)
     if len(kinds) < 2:
         raise ValueError(f"{what} needs sentences of two labels or more, found {len(kinds)} "
@@ -104,8 +104,8 @@ def score_transfer(sources, outputs, wanted, judge, references=None, seed=0):
        outputs; copied, share of outputs that are their source; n_sentences. All in [0, 1] but the last
     """
     if not len(sources) == len(outputs) == len(wanted):
-        raise ValueError(f"expected as many outputs and labels as sources, found {len(sources)} sources, {len(outputs)} outputs "
-                         f"and {len(wanted)} labels.")
+        raise ValueError(f"expected as many outputs and labels as sources, found {len(sources)} sources, "
+                         f"{len(outputs)} outputs and {len(wanted)} labels.")
     right = (judge.predict(outputs) == np.asarray(wanted)).astype(float)
     counts = {"source": bleu_counts(outputs, [[source] for source in sources])}
     if references is not None:

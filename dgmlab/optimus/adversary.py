@@ -16,7 +16,11 @@ from torch.nn import functional
 
 
 class LatentClassifier(nn.Module):
-    """Which label does z come from? z (B, Z) -> logits (B, L)."""
+    """Which label does z come from? z (B, Z), B > 1 -> logits (B, L).
+
+    z is standardised over the batch: the reader hears faint dimensions as well as loud ones, and cannot be deafened by
+    shrinking z.
+    """
 
     def __init__(self, latent_size, n_labels, width=256):
         super().__init__()
@@ -24,7 +28,8 @@ class LatentClassifier(nn.Module):
                                     nn.Linear(width, n_labels))
 
     def forward(self, z):
-        return self.layers(z)
+        constant = z.detach()
+        return self.layers((z - constant.mean(0)) / (constant.std(0, correction=0) + 1e-6))
 
 
 class TextClassifier(nn.Module):

@@ -6,12 +6,13 @@ trains, resumes where the folder has state, and leaves model/ and results.json. 
 
     rec, kl        the ELBO with the decoder reading z + e(label)
     confusion      the encoder against the reader of z; the reader learns beside it
-    style          from `transfer_from` on: the sentence is rewritten greedily with another label, and a reader of text, trained
-                   beside on real sentences, says how to make the label plainer
+    style          from `transfer_from` on: the sentence is rewritten greedily with another label, and a reader of text,
+                   trained beside on real sentences, says how to make the label plainer
     cycle          the rewriting is encoded and decoded with the true label, and must give the sentence back (back-translation;
                    Lample et al. 2019, "Multiple-attribute text rewriting")
 
-CARA, as described by Li et al. 2020, has the first two and a style term; the cycle keeps the content where the encoder is small.
+CARA, as described by Li et al. 2020, has the first two lines and a style term; the cycle keeps the content where models are
+small.
 The judge that scores transfers is none of these readers: see `dgmlab.metrics.style`.
 """
 
@@ -107,13 +108,14 @@ class Objective(nn.Module):
         self.classifier = TextClassifier(len(tokenizers.decoder), n_labels)
 
     def forward(self, batch, labels, wanted, beta, rewriting):
-        """batch: Pair of (B, T) ids; labels, wanted (B,) long; beta: weight of the KL; rewriting: style and cycle on -> Terms"""
+        """Pair of (B, T) ids; labels, wanted (B,) long; beta: weight of the KL; rewriting: style and cycle on -> Terms"""
         model, config = self.model, self.config
         posterior = model.encode(batch.encoder_ids, batch.encoder_mask)
         z = posterior.sample()
         logits = model(batch.decoder_ids, latent=model.condition(z, labels)).logits
         terms = elbo(logits, batch.target_ids, posterior.mu, posterior.logvar, beta, config.free_bits)
-        adversary, confused = adversary_loss(self.adversary, z, labels), confusion(self.adversary, z)
+        # of the means: they are what a transfer is decoded from, and tell more than their draws
+        adversary, confused = adversary_loss(self.adversary, posterior.mu, labels), confusion(self.adversary, posterior.mu)
         classifier = classifier_loss(self.classifier, batch.target_ids, labels)
         loss = terms.loss + config.confusion * confused + adversary + classifier
         style = cycle = torch.zeros_like(loss)
@@ -132,7 +134,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def rewrite(self, latent, max_new_tokens):
-        """What the model writes greedily of latent (B, Z), as a Pair; through text, since the two sides may cut words apart."""
+        """What the model writes greedily of latent (B, Z), as a Pair; through text: the sides may cut words differently."""
         model, (encoder, decoder) = self.model, self.tokenizers
         start = torch.full((len(latent), 1), decoder.bos_token_id, device=latent.device)
         ids = model.generate(start, attention_mask=torch.ones_like(start), latent=latent, do_sample=False,
@@ -171,13 +173,13 @@ def train(run, config):
             training.set_lr(optimizer, config.lr * training.warmup_linear(step, config.n_steps, config.warmup))
             _, index = next(batches)
             rows = share(index, rank, world)
-            labels = torch.from_numpy(data.labels[rows])
-            wanted = (labels + torch.randint(1, len(data.label_names), labels.shape)) % len(data.label_names)
+            labels = torch.from_numpy(data.labels[rows]).to(accelerator.device)
+            wanted = (labels + torch.randint(1, len(data.label_names), labels.shape).to(labels)) % len(data.label_names)
             rewriting = step >= config.transfer_from * config.n_steps and (config.style > 0 or config.cycle > 0)
             optimizer.zero_grad(set_to_none=True)
             batch = data.corpus.pair(rows).to(accelerator.device)
             with training.autocast(accelerator):
-                terms = wrapped(batch, labels.to(accelerator.device), wanted.to(accelerator.device), float(betas[step]), rewriting)
+                terms = wrapped(batch, labels, wanted, float(betas[step]), rewriting)
                 weight = len(rows) * world / len(index) * (rank < len(index))  # a lent row takes part with weight 0
                 accelerator.backward(terms.loss * weight)
             values = accelerator.reduce(torch.stack(terms).detach() * weight, "mean").tolist()
@@ -188,7 +190,7 @@ def train(run, config):
             done, named = step + 1, dict(zip(Terms._fields, values, strict=True))
             if main and (training.every(done, 10, config.n_steps) or done == 1):
                 run.log(done, **named, beta=float(betas[step]), gradient_norm=norm, lr=optimizer.param_groups[0]["lr"])
-            progress.update(done, rec=named["rec"], kl=named["kl"], adversary=named["adversary"], cycle=named["cycle"], **watched)
+            progress.update(done, **{name: named[name] for name in ("rec", "kl", "adversary", "cycle")}, **watched)
             if main and training.every(done, config.eval_every, config.n_steps):
                 model.eval()
                 watched = watch_transfer(model, data.tokenizers, data.valid.sentences, data.valid.labels, data.judge)

@@ -96,8 +96,8 @@ def watch_transfer(model, tokenizers, sentences, labels, judge):
     outputs = decode_latents(model, tokenizers, conditioned(model, z, wanted))
     copies = decode_latents(model, tokenizers, conditioned(model, z, labels))
     sources = [[sentence] for sentence in sentences]
-    return {"accuracy": judge.accuracy(outputs, wanted), "bleu_source": bleu(outputs, sources), "bleu_copy": bleu(copies, sources),
-            "z_accuracy": label_in_latent(z, labels)}
+    return {"accuracy": judge.accuracy(outputs, wanted), "bleu_source": bleu(outputs, sources),
+            "bleu_copy": bleu(copies, sources), "z_accuracy": label_in_latent(z, labels)}
 
 
 def evaluate_transfer(model, tokenizers, split, judge, references=None, n_generate=500, seed=0):

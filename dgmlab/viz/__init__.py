@@ -17,6 +17,7 @@
     speaking    real and synthetic triplets, their shares
     film        an episode as a GIF, or as a page that plays by itself
     timeline    the article's first figure, the three families
+    transfer    sentences rewritten with another label, accuracy against BLEU
     table       `table(rows, columns)` for notebooks, logs and READMEs
     words       sentences with the changed words marked
 """
@@ -47,6 +48,7 @@ from dgmlab.viz.speaking import plot_triplets
 from dgmlab.viz.style import apply, save_figure
 from dgmlab.viz.table import table
 from dgmlab.viz.timeline import FAMILIES, MODELS, families_table, models_table, plot_timeline
+from dgmlab.viz.transfer import plot_rewritings, plot_systems
 
 __all__ = [
     "FAMILIES", "GAN_PANELS", "MODELS", "apply", "collect_moment", "collect_options", "families_table", "glue_table",
@@ -54,7 +56,8 @@ __all__ = [
     "plot_code_life", "plot_comparison", "plot_dictionary_2d", "plot_difference", "plot_divergence", "plot_episode",
     "plot_errors", "plot_few_labels", "plot_grid", "plot_heat_maps", "plot_history", "plot_house", "plot_instruction",
     "plot_kl_per_dim", "plot_latent_grid", "plot_low_resource", "plot_map", "plot_metric", "plot_panorama", "plot_patches",
-    "plot_path", "plot_points", "plot_rate_distortion", "plot_region", "plot_routes", "plot_scores", "plot_slider",
-    "plot_thresholds", "plot_timeline", "plot_trade_off", "plot_training", "plot_translation", "plot_triplets", "plot_tsne",
-    "plot_usage", "plot_walk", "plot_ways", "save_figure", "save_gif", "save_page", "table", "tsne",
+    "plot_path", "plot_points", "plot_rate_distortion", "plot_region", "plot_rewritings", "plot_routes", "plot_scores",
+    "plot_slider", "plot_systems", "plot_thresholds", "plot_timeline", "plot_trade_off", "plot_training", "plot_translation",
+    "plot_triplets", "plot_tsne", "plot_usage", "plot_walk", "plot_ways", "save_figure", "save_gif", "save_page", "table",
+    "tsne",
 ]

@@ -10,6 +10,7 @@ headless runs. A callback runs when a control is released, says in a line of tex
     few_labels  FewLabels
     replay      EpisodeReplay
     walk        WalkByHand
+    transfer    StyleTransfer
     live        LiveCurves
     parts       the pieces they share: the status line, one-line errors
 """
@@ -20,7 +21,8 @@ from dgmlab.widgets.gallery import Gallery, Translator
 from dgmlab.widgets.latent import Analogy, Interpolator, LatentMap
 from dgmlab.widgets.live import LiveCurves
 from dgmlab.widgets.replay import EpisodeReplay
+from dgmlab.widgets.transfer import StyleTransfer
 from dgmlab.widgets.walk import WalkByHand
 
 __all__ = ["Analogy", "Chat", "EpisodeReplay", "FewLabels", "Frames", "Gallery", "Interpolator", "LatentMap", "LiveCurves",
-           "Translator", "WalkByHand"]
+           "StyleTransfer", "Translator", "WalkByHand"]
