@@ -2,9 +2,11 @@
 
     train(run, ConditionalConfig(data="yelp_short", size="small"))
 
-trains, resumes where the folder has state, and leaves model/ and results.json. A step has up to six terms, each with a weight:
+trains, resumes where the folder has state, and leaves model/ and results.json. A step has these terms, each with a weight:
 
     rec, kl        the ELBO with the decoder reading z + e(label)
+    bag            the words of the sentence, in no order, from z + e(label) alone by one linear map (Zhao et al. 2017, section
+                   3.3): a short way from words to z, without which a decoder that starts at random is slow to listen to z
     confusion      the encoder against the reader of z; the reader learns beside it
     style          from `transfer_from` on: the sentence is rewritten greedily with another label, and a reader of text,
                    trained beside on real sentences, says how to make the label plainer
@@ -72,6 +74,7 @@ class ConditionalConfig:
     ratio_zero: float = 0.2  # share of the run at beta = 0
     ratio_increase: float = 0.2  # share of the run on the ramp
     free_bits: float = 0.0  # threshold of the KL per sample and dimension, nats
+    bag: float = 1.0  # weight of the bag of words [absent]
     confusion: float = 10.0  # weight of hiding the label from z [0.0: inert]
     style: float = 1.0  # weight of the wanted label in own rewritings [0.0: inert]
     cycle: float = 0.5  # weight of giving the sentence back from its rewriting
@@ -90,6 +93,7 @@ class Terms(NamedTuple):
     loss: torch.Tensor
     rec: torch.Tensor
     kl: torch.Tensor
+    bag: torch.Tensor
     adversary: torch.Tensor
     confusion: torch.Tensor
     classifier: torch.Tensor
@@ -98,7 +102,7 @@ class Terms(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The model and its two readers, and all terms of a step as one forward: what DistributedDataParallel needs to see."""
+    """The model, its readers and the bag of words, and all terms as one forward: what DistributedDataParallel needs to see."""
 
     def __init__(self, model, tokenizers, config):
         super().__init__()
@@ -106,21 +110,23 @@ class Objective(nn.Module):
         self.model, self.tokenizers, self.config = model, tokenizers, config
         self.adversary = LatentClassifier(model.config.latent_size, n_labels)
         self.classifier = TextClassifier(len(tokenizers.decoder), n_labels)
+        self.bag = nn.Linear(model.config.latent_size, len(tokenizers.decoder))
 
     def forward(self, batch, labels, wanted, beta, rewriting):
         """Pair of (B, T) ids; labels, wanted (B,) long; beta: weight of the KL; rewriting: style and cycle on -> Terms"""
         model, config = self.model, self.config
         posterior = model.encode(batch.encoder_ids, batch.encoder_mask)
-        z = posterior.sample()
-        logits = model(batch.decoder_ids, latent=model.condition(z, labels)).logits
+        latent = model.condition(posterior.sample(), labels)
+        logits = model(batch.decoder_ids, latent=latent).logits
+        bag = bag_of_words(self.bag(latent), batch.target_ids, self.tokenizers.decoder.eos_token_id)
         terms = elbo(logits, batch.target_ids, posterior.mu, posterior.logvar, beta, config.free_bits)
         # of the means: they are what a transfer is decoded from, and tell more than their draws
         adversary, confused = adversary_loss(self.adversary, posterior.mu, labels), confusion(self.adversary, posterior.mu)
         classifier = classifier_loss(self.classifier, batch.target_ids, labels)
-        loss = terms.loss + config.confusion * confused + adversary + classifier
+        loss = terms.loss + config.bag * bag + config.confusion * confused + adversary + classifier
         style = cycle = torch.zeros_like(loss)
         if rewriting:
-            swapped = model.condition(z, wanted)
+            swapped = model.condition(posterior.mu.detach(), wanted)  # z is free of the label by other terms
             written = self.rewrite(swapped, batch.decoder_ids.shape[1] + 2)
             if config.style:
                 logits = model(written.decoder_ids, latent=swapped).logits
@@ -130,7 +136,7 @@ class Objective(nn.Module):
                 logits = model(batch.decoder_ids, latent=model.condition(back, labels)).logits
                 cycle = sentence_nll(logits, batch.target_ids).mean()
             loss = loss + config.style * style + config.cycle * cycle
-        return Terms(loss, terms.rec.mean(), terms.kl.mean(), adversary, confused, classifier, style, cycle)
+        return Terms(loss, terms.rec.mean(), terms.kl.mean(), bag, adversary, confused, classifier, style, cycle)
 
     @torch.no_grad()
     def rewrite(self, latent, max_new_tokens):
@@ -145,6 +151,13 @@ class Objective(nn.Module):
         return Pair(*encoder_batch(encoder, encoder_rows),
                     pad([[decoder.bos_token_id, *row] for row in rows], decoder.pad_token_id),
                     pad([[*row, decoder.eos_token_id] for row in rows], -100)).to(latent.device)
+
+
+def bag_of_words(logits, target_ids, eos_token_id):
+    """-log p of a sentence's words, in nats, if each were drawn from logits (B, V) alone; `<eos>` is no word -> ()"""
+    words = (target_ids != -100) & (target_ids != eos_token_id)
+    log_probs = logits.float().log_softmax(-1).gather(1, target_ids.clamp(min=0))  # (B, T)
+    return -(log_probs * words).sum(1).mean()
 
 
 def train(run, config):
