@@ -1,6 +1,7 @@
 """Two small classifiers that train a conditional model, and the terms they give: one reads z, the other reads text.
 
-    z must not tell the label       adversary_loss trains the reader of z, confusion trains the encoder against it
+    z must not tell the label       adversary_loss trains the reader of z, confusion trains the encoder against it;
+                                    label_gap asks the same of the means of z, without a reader
     a transfer must show its label  classifier_loss trains the reader of text on real sentences, style_loss the decoder by it
 
 Each term moves one side only: the reader's loss sees detached inputs, and the loss of what is read sees a frozen reader.
@@ -18,8 +19,8 @@ from torch.nn import functional
 class LatentClassifier(nn.Module):
     """Which label does z come from? z (B, Z), B > 1 -> logits (B, L).
 
-    z is standardised over the batch: the reader hears faint dimensions as well as loud ones, and cannot be deafened by
-    shrinking z.
+    z is standardised over the batch: the reader hears faint dimensions as well as loud ones, and moving or scaling all z
+    alike, which hides nothing, gets no gradient. (With the mean held constant, z drifts off without bounds.)
     """
 
     def __init__(self, latent_size, n_labels, width=256):
@@ -28,8 +29,7 @@ class LatentClassifier(nn.Module):
                                     nn.Linear(width, n_labels))
 
     def forward(self, z):
-        constant = z.detach()
-        return self.layers((z - constant.mean(0)) / (constant.std(0, correction=0) + 1e-6))
+        return self.layers((z - z.mean(0)) / (z.std(0, correction=0) + 1e-6))
 
 
 class TextClassifier(nn.Module):
@@ -68,6 +68,22 @@ def confusion(adversary, z):
     At least log L, and log L only where z tells it nothing; unlike minus the reader's loss it cannot be driven to infinity.
     """
     return -functional.log_softmax(frozen(adversary, z), dim=-1).mean()
+
+
+def label_gap(z, labels, n_labels):
+    """How far apart the labels' mean z lie: the share of the variance between labels (eta squared), summed over dimensions.
+
+    z (B, Z), labels (B,) long -> () in [0, Z]; about Z (L - 1) / (B - 1) where z and label have nothing to do with each other
+
+    A reader and an encoder that learn against each other go round in circles: the encoder turns the label into another sign
+    and the reader follows. The means have no one to follow, so this term keeps z where every linear reader is near chance.
+    """
+    member = functional.one_hot(labels, n_labels).to(z.dtype)  # (B, L)
+    counts = member.sum(0)
+    centred = z - z.mean(0)
+    means = (member.T @ centred) / counts.clamp(min=1).unsqueeze(1)  # (L, Z)
+    between = (counts.unsqueeze(1) * means.square()).sum(0) / len(z)
+    return (between / (centred.square().mean(0) + 1e-6)).sum()
 
 
 def classifier_loss(classifier, target_ids, labels):

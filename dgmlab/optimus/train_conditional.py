@@ -8,6 +8,7 @@ trains, resumes where the folder has state, and leaves model/ and results.json. 
     bag            the words of the sentence, in no order, from z + e(label) alone by one linear map (Zhao et al. 2017, section
                    3.3): a short way from words to z, without which a decoder that starts at random is slow to listen to z
     confusion      the encoder against the reader of z; the reader learns beside it
+    gap            the labels' means of z, drawn together
     style          from `transfer_from` on: the sentence is rewritten greedily with another label, and a reader of text,
                    trained beside on real sentences, says how to make the label plainer
     cycle          the rewriting is encoded and decoded with the true label, and must give the sentence back (back-translation;
@@ -36,6 +37,7 @@ from dgmlab.optimus.adversary import (
     adversary_loss,
     classifier_loss,
     confusion,
+    label_gap,
     style_loss,
 )
 from dgmlab.optimus.conditional import ConditionalOptimus
@@ -70,12 +72,13 @@ class ConditionalConfig:
     warmup: int = 100  # steps of linear warm-up
     clip: float = 1.0  # gradient norm of the model; the readers are not clipped
     dropout: float = 0.0  # of the random-start presets
-    beta: float = 0.05  # weight of the KL at the plateau [0: CARA's z is deterministic]
-    ratio_zero: float = 0.2  # share of the run at beta = 0
-    ratio_increase: float = 0.2  # share of the run on the ramp
+    beta: float = 0.02  # weight of the KL at the plateau: little, for content [0: CARA's z is deterministic]
+    ratio_zero: float = 0.0  # share of the run at beta = 0; there z grows without bounds and drowns the label
+    ratio_increase: float = 0.1  # share of the run on the ramp
     free_bits: float = 0.0  # threshold of the KL per sample and dimension, nats
     bag: float = 1.0  # weight of the bag of words [absent]
     confusion: float = 10.0  # weight of hiding the label from z [0.0: inert]
+    gap: float = 5.0  # weight of drawing the labels' means of z together [absent]
     style: float = 1.0  # weight of the wanted label in own rewritings [0.0: inert]
     cycle: float = 0.5  # weight of giving the sentence back from its rewriting
     transfer_from: float = 0.4  # share of the run before style and cycle begin: rewriting needs a model that can write
@@ -96,6 +99,7 @@ class Terms(NamedTuple):
     bag: torch.Tensor
     adversary: torch.Tensor
     confusion: torch.Tensor
+    gap: torch.Tensor
     classifier: torch.Tensor
     style: torch.Tensor
     cycle: torch.Tensor
@@ -116,14 +120,17 @@ class Objective(nn.Module):
         """Pair of (B, T) ids; labels, wanted (B,) long; beta: weight of the KL; rewriting: style and cycle on -> Terms"""
         model, config = self.model, self.config
         posterior = model.encode(batch.encoder_ids, batch.encoder_mask)
-        latent = model.condition(posterior.sample(), labels)
+        z = posterior.sample()
+        latent = model.condition(z, labels)
         logits = model(batch.decoder_ids, latent=latent).logits
         bag = bag_of_words(self.bag(latent), batch.target_ids, self.tokenizers.decoder.eos_token_id)
         terms = elbo(logits, batch.target_ids, posterior.mu, posterior.logvar, beta, config.free_bits)
-        # of the means: they are what a transfer is decoded from, and tell more than their draws
-        adversary, confused = adversary_loss(self.adversary, posterior.mu, labels), confusion(self.adversary, posterior.mu)
+        # of draws, not of means: what is fainter than the noise is not heard by the decoder either, and cleaning it would
+        # take gradients without bounds
+        adversary, confused = adversary_loss(self.adversary, z, labels), confusion(self.adversary, z)
+        gap = label_gap(z, labels, len(model.label_names))
         classifier = classifier_loss(self.classifier, batch.target_ids, labels)
-        loss = terms.loss + config.bag * bag + config.confusion * confused + adversary + classifier
+        loss = terms.loss + config.bag * bag + config.confusion * confused + config.gap * gap + adversary + classifier
         style = cycle = torch.zeros_like(loss)
         if rewriting:
             swapped = model.condition(posterior.mu.detach(), wanted)  # z is free of the label by other terms
@@ -136,7 +143,7 @@ class Objective(nn.Module):
                 logits = model(batch.decoder_ids, latent=model.condition(back, labels)).logits
                 cycle = sentence_nll(logits, batch.target_ids).mean()
             loss = loss + config.style * style + config.cycle * cycle
-        return Terms(loss, terms.rec.mean(), terms.kl.mean(), bag, adversary, confused, classifier, style, cycle)
+        return Terms(loss, terms.rec.mean(), terms.kl.mean(), bag, adversary, confused, gap, classifier, style, cycle)
 
     @torch.no_grad()
     def rewrite(self, latent, max_new_tokens):

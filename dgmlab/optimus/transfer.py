@@ -12,6 +12,8 @@ import torch
 
 from dgmlab.metrics.overlap import bleu, self_bleu
 from dgmlab.metrics.style import check_labels, score_transfer
+from dgmlab.optimus.data import Corpus
+from dgmlab.optimus.evaluate import encode_corpus
 from dgmlab.optimus.latent import decode_latents, encode_sentences
 
 
@@ -86,10 +88,17 @@ def label_in_latent(z, labels, seed=0):
     return float(reader.score(scaler.transform(z[held_out]), labels[held_out]))
 
 
+@torch.no_grad()
+def draw_latents(model, tokenizers, sentences, seed=0):
+    """One draw of q(z|x) for each sentence: what the decoder was trained to listen to -> (N, Z) float32"""
+    mu, logvar = encode_corpus(model, Corpus(list(sentences), tokenizers, model.longest))
+    return mu + np.exp(0.5 * logvar) * np.random.default_rng(seed).standard_normal(mu.shape, dtype=np.float32)
+
+
 def watch_transfer(model, tokenizers, sentences, labels, judge):
     """The few numbers of a training curve, by greedy decoding of each sentence with another label and with its own.
 
-    -> dict: accuracy and bleu_source of the transfers, bleu_copy of the reconstructions, z_accuracy (`label_in_latent`)
+    -> dict: accuracy and bleu_source of the transfers, bleu_copy of the reconstructions, z_accuracy, `label_in_latent` of draws
     """
     wanted = other_labels(labels, len(model.label_names))
     z = encode_sentences(model, tokenizers, sentences)
@@ -97,7 +106,8 @@ def watch_transfer(model, tokenizers, sentences, labels, judge):
     copies = decode_latents(model, tokenizers, conditioned(model, z, labels))
     sources = [[sentence] for sentence in sentences]
     return {"accuracy": judge.accuracy(outputs, wanted), "bleu_source": bleu(outputs, sources),
-            "bleu_copy": bleu(copies, sources), "z_accuracy": label_in_latent(z, labels)}
+            "bleu_copy": bleu(copies, sources),
+            "z_accuracy": label_in_latent(draw_latents(model, tokenizers, sentences), labels)}
 
 
 def evaluate_transfer(model, tokenizers, split, judge, references=None, n_generate=500, seed=0):
@@ -106,7 +116,7 @@ def evaluate_transfer(model, tokenizers, split, judge, references=None, n_genera
     split       `Labelled`; judge: `StyleJudge`; references: N lists of rewritings, or None
     -> (numbers, outputs): a flat dict and the N rewritten sentences. Names: those of `score_transfer`; bleu_copy and
        accuracy_copy of the reconstructions with the own label; accuracy_generated and self_bleu_generated of new sentences,
-       labels in turn; z_accuracy; judge_accuracy on the sources themselves
+       labels in turn; z_accuracy of draws; judge_accuracy on the sources themselves
     """
     n_labels = len(model.label_names)
     labels = check_labels(split.sentences, split.labels)
@@ -120,6 +130,6 @@ def evaluate_transfer(model, tokenizers, split, judge, references=None, n_genera
         **score_transfer(split.sentences, outputs, wanted, judge, references, seed),
         "bleu_copy": bleu(copies, [[source] for source in split.sentences]), "accuracy_copy": judge.accuracy(copies, labels),
         "accuracy_generated": judge.accuracy(new, asked), "self_bleu_generated": self_bleu(new),
-        "z_accuracy": label_in_latent(encode_sentences(model, tokenizers, split.sentences), labels, seed),
+        "z_accuracy": label_in_latent(draw_latents(model, tokenizers, split.sentences, seed), labels, seed),
         "judge_accuracy": judge.accuracy(split.sentences, labels),
     }, outputs

@@ -12,6 +12,7 @@ from dgmlab.optimus.adversary import (
     adversary_loss,
     classifier_loss,
     confusion,
+    label_gap,
     style_loss,
 )
 
@@ -59,6 +60,13 @@ def test_confusion_moves_z_and_not_the_reader_and_hides_the_label(readable):
     assert all(parameter.grad is None for parameter in adversary.parameters())
     after = functional.cross_entropy(adversary(z), labels).item(), confusion(adversary, z).item()
     assert after[0] > before[0] + 0.3 and after[1] < before[1]
+
+
+def test_moving_or_scaling_all_z_alike_hides_nothing_and_gets_no_gradient(readable):
+    z, labels, adversary = readable
+    shift, scale = torch.zeros(Z, requires_grad=True), torch.ones(Z, requires_grad=True)
+    (confusion(adversary, scale * z + shift) + label_gap(scale * z + shift, labels, L)).backward()
+    assert shift.grad.abs().max() < 1e-5 and scale.grad.abs().max() < 1e-4
 
 
 def test_confusion_is_least_and_log_l_where_the_reader_knows_nothing():
@@ -122,3 +130,15 @@ def test_style_is_read_from_the_words_that_were_written(critic):
     marked[0, 2] = 3
     wanted = torch.tensor([1])
     assert style_loss(critic, logits, marked, wanted) < 0.3 < style_loss(critic, logits, plain, wanted)
+
+
+def test_the_gap_is_the_share_of_variance_between_labels():
+    """By hand: means 1 and 3 around 2 with spread 1 inside give 1 / (1 + 1); a constant difference gives all; none, none."""
+    labels = torch.tensor([0, 0, 1, 1])
+    z = torch.tensor([[0.0, 1.0, 5.0], [2.0, 1.0, 7.0], [2.0, 3.0, 5.0], [4.0, 3.0, 7.0]], requires_grad=True)
+    gap = label_gap(z, labels, 2)
+    assert gap.item() == pytest.approx(0.5 + 1.0 + 0.0, abs=1e-4)
+    gap.backward()
+    moved = (z - 0.1 * z.grad).detach()
+    assert label_gap(moved, labels, 2) < gap
+    assert label_gap(z, labels, 3).item() == pytest.approx(gap.item()), "a label without sentences in the batch counts nothing"

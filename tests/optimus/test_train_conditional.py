@@ -11,7 +11,6 @@ from dgmlab.data.text import load_labelled
 from dgmlab.metrics.style import StyleJudge
 from dgmlab.optimus.conditional import load_conditional
 from dgmlab.optimus.data import Corpus, Tokenizers, word_tokenizer
-from dgmlab.optimus.evaluate import encode_corpus
 from dgmlab.optimus.train_conditional import (
     ConditionalConfig,
     Data,
@@ -22,6 +21,7 @@ from dgmlab.optimus.train_conditional import (
 )
 from dgmlab.optimus.transfer import (
     conditioned,
+    draw_latents,
     generate_label,
     label_in_latent,
     label_numbers,
@@ -64,7 +64,7 @@ def steps(objective, data, n, rewriting=False, lr=2e-3, pick=None):
     for _ in range(n):
         rows = rng.integers(len(data.corpus), size=32)
         labels = torch.from_numpy(data.labels[rows])
-        terms = objective(data.corpus.pair(rows), labels, 1 - labels, 0.0, rewriting)
+        terms = objective(data.corpus.pair(rows), labels, 1 - labels, 0.02, rewriting)
         optimizer.zero_grad()
         (terms.loss if pick is None else getattr(terms, pick)).backward()
         optimizer.step()
@@ -112,7 +112,7 @@ def test_numbers_are_named_and_all_terms_are_logged(trained):
             "z_accuracy", "judge_accuracy"} <= set(numbers)
     assert numbers["judge_accuracy"] > 0.9 and numbers["n_sentences"] == 24
     last = [row for row in map(json.loads, (run.dir / "metrics.jsonl").read_text().splitlines()) if "loss" in row][-1]
-    assert min(last[name] for name in ("rec", "adversary", "confusion", "classifier", "style", "cycle")) > 0
+    assert min(last[name] for name in ("rec", "bag", "adversary", "confusion", "gap", "classifier", "style", "cycle")) > 0
 
 
 def test_the_saved_model_rewrites_and_generates(trained):
@@ -134,24 +134,26 @@ def test_the_degree_is_a_straight_line_between_two_embeddings(trained):
     assert np.allclose(conditioned(model, z, [0]), 1 + a)
 
 
-def test_without_confusion_z_tells_the_label_and_with_it_less(lesson):
+def test_z_tells_the_label_unless_the_adversarial_terms_are_on(lesson):
     data, make = lesson
     found = {}
-    for weight in (0.0, 20.0):
-        objective = make(confusion=weight)
-        steps(objective, data, 60)
-        found[weight] = label_in_latent(encode_corpus(objective.model, data.corpus)[0], data.labels)
-    assert found[0.0] > 0.95 and found[20.0] < found[0.0] - 0.15, found
+    for weights in ({"confusion": 0.0, "gap": 0.0}, {"confusion": 10.0, "gap": 5.0}):
+        objective = make(**weights)
+        steps(objective, data, 50)
+        z = draw_latents(objective.model, data.tokenizers, data.corpus.sentences)
+        found[weights["gap"]] = label_in_latent(z, data.labels)
+    assert found[0.0] > 0.75 and found[5.0] < 0.6, found
 
 
-@pytest.mark.parametrize("term, side", (("style", "decoder"), ("cycle", "encoder"), ("confusion", "encoder")))
+@pytest.mark.parametrize("term, side", (("style", "decoder"), ("cycle", "encoder"), ("confusion", "encoder"),
+                                        ("gap", "encoder"), ("bag", "encoder")))
 def test_each_term_reaches_the_side_it_is_for(lesson, term, side):
     data, make = lesson
     objective = make()
     steps(objective, data, 1, rewriting=True, pick=term)
     grads = {name: parameter.grad for name, parameter in objective.named_parameters()}
     assert sum(float(g.abs().sum()) for name, g in grads.items() if name.startswith(f"model.{side}.") and g is not None) > 0
-    readers = [g for name, g in grads.items() if not name.startswith("model.") and g is not None]
+    readers = [g for name, g in grads.items() if name.startswith(("adversary.", "classifier.")) and g is not None]
     assert all(float(g.abs().sum()) == 0 for g in readers), "a reader learns from its own loss alone"
 
 
@@ -162,7 +164,7 @@ def test_style_makes_the_wanted_label_plainer(lesson):
     steps(objective, data, 30, pick="classifier", lr=5e-3)
     before = steps(objective, data, 1, rewriting=True, pick="style", lr=0.0).style.item()
     after = steps(objective, data, 25, rewriting=True, pick="style").style.item()
-    assert after < 0.5 * before, (before, after)
+    assert after < 0.75 * before, (before, after)
 
 
 def test_the_cycle_keeps_the_content_and_nothing_else_does(lesson):
