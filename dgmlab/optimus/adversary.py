@@ -73,7 +73,8 @@ def confusion(adversary, z):
 def label_gap(z, labels, n_labels):
     """How far apart the labels' mean z lie: the share of the variance between labels (eta squared), summed over dimensions.
 
-    z (B, Z), labels (B,) long -> () in [0, Z]; about Z (L - 1) / (B - 1) where z and label have nothing to do with each other
+    z (B, Z), B > 1, labels (B,) long -> () in [0, Z], less what chance gives: Z (L - 1) / (B - 1), or 0 where that is more.
+    The variance is a constant to the gradient, or a few outliers that enlarge it would be the cheapest answer.
 
     A reader and an encoder that learn against each other go round in circles: the encoder turns the label into another sign
     and the reader follows. The means have no one to follow, so this term keeps z where every linear reader is near chance.
@@ -83,7 +84,8 @@ def label_gap(z, labels, n_labels):
     centred = z - z.mean(0)
     means = (member.T @ centred) / counts.clamp(min=1).unsqueeze(1)  # (L, Z)
     between = (counts.unsqueeze(1) * means.square()).sum(0) / len(z)
-    return (between / (centred.square().mean(0) + 1e-6)).sum()
+    found = (between / (centred.square().mean(0).detach() + 1e-6)).sum()
+    return functional.relu(found - z.shape[1] * (n_labels - 1) / (len(z) - 1))
 
 
 def classifier_loss(classifier, target_ids, labels):

@@ -77,8 +77,8 @@ class ConditionalConfig:
     ratio_increase: float = 0.1  # share of the run on the ramp
     free_bits: float = 0.0  # threshold of the KL per sample and dimension, nats
     bag: float = 1.0  # weight of the bag of words [absent]
-    confusion: float = 10.0  # weight of hiding the label from z [0.0: inert]
-    gap: float = 5.0  # weight of drawing the labels' means of z together [absent]
+    confusion: float = 2.0  # weight of hiding the label from z [0.0: inert]
+    gap: float = 1.0  # weight of drawing the labels' means of z together [absent]
     style: float = 1.0  # weight of the wanted label in own rewritings [0.0: inert]
     cycle: float = 0.5  # weight of giving the sentence back from its rewriting
     transfer_from: float = 0.4  # share of the run before style and cycle begin: rewriting needs a model that can write

@@ -98,7 +98,7 @@ def draw_latents(model, tokenizers, sentences, seed=0):
 def watch_transfer(model, tokenizers, sentences, labels, judge):
     """The few numbers of a training curve, by greedy decoding of each sentence with another label and with its own.
 
-    -> dict: accuracy and bleu_source of the transfers, bleu_copy of the reconstructions, z_accuracy, `label_in_latent` of draws
+    -> dict: accuracy and bleu_source of the transfers, bleu_copy of the reconstructions, z_accuracy of draws
     """
     wanted = other_labels(labels, len(model.label_names))
     z = encode_sentences(model, tokenizers, sentences)
