@@ -1,7 +1,6 @@
 """Two small classifiers that train a conditional model, and the terms they give: one reads z, the other reads text.
 
     z must not tell the label       adversary_loss trains the reader of z, confusion trains the encoder against it;
-                                    label_gap asks the same of the means of z, without a reader
     a transfer must show its label  classifier_loss trains the reader of text on real sentences, style_loss the decoder by it
 
 Each term moves one side only: the reader's loss sees detached inputs, and the loss of what is read sees a frozen reader.
@@ -68,24 +67,6 @@ def confusion(adversary, z):
     At least log L, and log L only where z tells it nothing; unlike minus the reader's loss it cannot be driven to infinity.
     """
     return -functional.log_softmax(frozen(adversary, z), dim=-1).mean()
-
-
-def label_gap(z, labels, n_labels):
-    """How far apart the labels' mean z lie: the share of the variance between labels (eta squared), summed over dimensions.
-
-    z (B, Z), B > 1, labels (B,) long -> () in [0, Z], less what chance gives: Z (L - 1) / (B - 1), or 0 where that is more.
-    The variance is a constant to the gradient, or a few outliers that enlarge it would be the cheapest answer.
-
-    A reader and an encoder that learn against each other go round in circles: the encoder turns the label into another sign
-    and the reader follows. The means have no one to follow, so this term keeps z where every linear reader is near chance.
-    """
-    member = functional.one_hot(labels, n_labels).to(z.dtype)  # (B, L)
-    counts = member.sum(0)
-    centred = z - z.mean(0)
-    means = (member.T @ centred) / counts.clamp(min=1).unsqueeze(1)  # (L, Z)
-    between = (counts.unsqueeze(1) * means.square()).sum(0) / len(z)
-    found = (between / (centred.square().mean(0).detach() + 1e-6)).sum()
-    return functional.relu(found - z.shape[1] * (n_labels - 1) / (len(z) - 1))
 
 
 def classifier_loss(classifier, target_ids, labels):

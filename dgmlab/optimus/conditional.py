@@ -14,16 +14,18 @@ import torch
 from torch import nn
 
 from dgmlab.optimus.data import Tokenizers, model_folder
-from dgmlab.optimus.model import Optimus, OptimusConfig
+from dgmlab.optimus.model import Optimus, OptimusConfig, Posterior
 
+QUIET = -4.0  # shift of logvar where latent maps start at random: noise of 0.14 and not 1, which would drown a young z
 LABEL_STD = 1.0  # initial label embeddings: about as loud as z, so that the decoder hears them from the start
 
 
 class ConditionalOptimusConfig(OptimusConfig):
-    """An `OptimusConfig` and the names of the labels, two or more."""
+    """An `OptimusConfig`, the names of the labels, two or more, and what is added to every logvar of the posterior."""
 
     model_type = "conditional_optimus"
     label_names: list | None = None
+    logvar_shift: float = 0.0
 
 
 class ConditionalOptimus(Optimus):
@@ -58,17 +60,23 @@ class ConditionalOptimus(Optimus):
         """A conditional model on the backbones of `model`, which it takes over, and on its latent maps where Z stays.
 
         label_names  two or more names; their order numbers the labels
-        latent_size  Z; None or the model's own keeps its latent maps, another starts new ones at random
+        latent_size  Z; None keeps the model's own and its latent maps, a number starts new maps, whose noise is quiet
         """
         fields = {key: value for key, value in model.config.to_dict().items() if key in vars(OptimusConfig())}
-        fields.update(latent_size=latent_size or model.config.latent_size, label_names=list(label_names))
+        fields.update(latent_size=latent_size or model.config.latent_size, label_names=list(label_names),
+                      logvar_shift=QUIET if latent_size else 0.0)
         fields.pop("model_type", None)
         made = cls(ConditionalOptimusConfig(**fields), model.encoder, model.decoder)
-        if made.config.latent_size == model.config.latent_size:
+        if not latent_size:
             for name in ("to_posterior", "to_memory", "to_embedding"):
                 if hasattr(model, name):
                     getattr(made, name).load_state_dict(getattr(model, name).state_dict())
         return made
+
+    def encode(self, input_ids, attention_mask=None):
+        """As `Optimus.encode`, with the shift of logvar. -> Posterior, each (B, Z)"""
+        mu, logvar = super().encode(input_ids, attention_mask)
+        return Posterior(mu, logvar + self.config.logvar_shift)
 
     @property
     def label_names(self):

@@ -8,7 +8,6 @@ trains, resumes where the folder has state, and leaves model/ and results.json. 
     bag            the words of the sentence, in no order, from z + e(label) alone by one linear map (Zhao et al. 2017, section
                    3.3): a short way from words to z, without which a decoder that starts at random is slow to listen to z
     confusion      the encoder against the reader of z; the reader learns beside it
-    gap            the labels' means of z, drawn together
     style          from `transfer_from` on: the sentence is rewritten greedily with another label, and a reader of text,
                    trained beside on real sentences, says how to make the label plainer
     cycle          the rewriting is encoded and decoded with the true label, and must give the sentence back (back-translation;
@@ -37,7 +36,6 @@ from dgmlab.optimus.adversary import (
     adversary_loss,
     classifier_loss,
     confusion,
-    label_gap,
     style_loss,
 )
 from dgmlab.optimus.conditional import ConditionalOptimus
@@ -61,7 +59,7 @@ class ConditionalConfig:
     init: str = ""  # folder of a trained Optimus to start from; '' starts from the preset
     encoder: str = "bert-base-cased"  # paper preset: hub name or folder of the encoder
     decoder: str = "gpt2"  # paper preset: hub name or folder of the decoder
-    latent_size: int = 64  # Z; with init, another size than its own starts new latent maps [768]
+    latent_size: int = 64  # Z; with init, 0 keeps its own latent maps and a number starts new ones [768]
     injection: str = "memory"  # memory | embedding | both; with init, that of init counts [both]
     vocab_size: int = 0  # BPE vocabulary trained on the corpus; 0 takes whole words (the grammar)
     max_length: int = 24  # longest sentence in tokens; longer ones are dropped
@@ -78,7 +76,6 @@ class ConditionalConfig:
     free_bits: float = 0.0  # threshold of the KL per sample and dimension, nats
     bag: float = 1.0  # weight of the bag of words [absent]
     confusion: float = 2.0  # weight of hiding the label from z [0.0: inert]
-    gap: float = 1.0  # weight of drawing the labels' means of z together [absent]
     style: float = 1.0  # weight of the wanted label in own rewritings [0.0: inert]
     cycle: float = 0.5  # weight of giving the sentence back from its rewriting
     transfer_from: float = 0.4  # share of the run before style and cycle begin: rewriting needs a model that can write
@@ -99,7 +96,6 @@ class Terms(NamedTuple):
     bag: torch.Tensor
     adversary: torch.Tensor
     confusion: torch.Tensor
-    gap: torch.Tensor
     classifier: torch.Tensor
     style: torch.Tensor
     cycle: torch.Tensor
@@ -128,9 +124,8 @@ class Objective(nn.Module):
         # of draws, not of means: what is fainter than the noise is not heard by the decoder either, and cleaning it would
         # take gradients without bounds
         adversary, confused = adversary_loss(self.adversary, z, labels), confusion(self.adversary, z)
-        gap = label_gap(z, labels, len(model.label_names))
         classifier = classifier_loss(self.classifier, batch.target_ids, labels)
-        loss = terms.loss + config.bag * bag + config.confusion * confused + config.gap * gap + adversary + classifier
+        loss = terms.loss + config.bag * bag + config.confusion * confused + adversary + classifier
         style = cycle = torch.zeros_like(loss)
         if rewriting:
             swapped = model.condition(posterior.mu.detach(), wanted)  # z is free of the label by other terms
@@ -143,7 +138,7 @@ class Objective(nn.Module):
                 logits = model(batch.decoder_ids, latent=model.condition(back, labels)).logits
                 cycle = sentence_nll(logits, batch.target_ids).mean()
             loss = loss + config.style * style + config.cycle * cycle
-        return Terms(loss, terms.rec.mean(), terms.kl.mean(), bag, adversary, confused, gap, classifier, style, cycle)
+        return Terms(loss, terms.rec.mean(), terms.kl.mean(), bag, adversary, confused, classifier, style, cycle)
 
     @torch.no_grad()
     def rewrite(self, latent, max_new_tokens):

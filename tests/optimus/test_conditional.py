@@ -56,12 +56,15 @@ def test_a_saved_model_is_read_back_with_its_labels_and_prior(tmp_path):
     assert torch.equal(one, other)
 
 
-def test_the_latent_maps_of_the_given_model_stay_where_the_size_stays():
+def test_the_latent_maps_of_the_given_model_stay_unless_a_size_is_asked_for():
     torch.manual_seed(0)
     plain = Optimus.from_preset("tiny", TOKENIZERS, 6, "both", n_positions=16)
-    same, other = ConditionalOptimus.from_optimus(plain, NAMES, 6), ConditionalOptimus.from_optimus(plain, NAMES, 9)
+    same, other = ConditionalOptimus.from_optimus(plain, NAMES), ConditionalOptimus.from_optimus(plain, NAMES, 9)
+    ids = torch.tensor([[1, 5, 2], [1, 6, 2]])
     assert torch.equal(same.to_memory.weight, plain.to_memory.weight)
+    assert all(map(torch.equal, same.eval().encode(ids), plain.eval().encode(ids)))
     assert other.to_posterior.weight.shape[0] == 18 and other.config.latent_size == 9
+    assert other.eval().encode(ids).logvar.mean() < -3, "new maps begin with little noise"
     assert other.encoder is plain.encoder and other.decoder is plain.decoder
 
 
