@@ -21,6 +21,9 @@ EXPECTED = {"00_start_here", "10_optimus_tour", "11_optimus_train", "12_latent_s
 EXPECTED = {"00_start_here", "10_optimus_tour", "11_optimus_train", "12_latent_space_explore", "15_dialog_train",
             "20_quantizer_tour", "21_biggan_train", "22_tacgan_train", "23_stylegan_train", "24_ugatit_train",
             "25_fqgan_compare", "26_toy_compare",
+EXPECTED = {"00_start_here", "10_optimus_tour", "11_optimus_train", "12_latent_space_explore", "14_conditional_generation",
+            "20_quantizer_tour",
+            "21_biggan_train", "22_tacgan_train", "23_stylegan_train", "24_ugatit_train", "25_fqgan_compare", "26_toy_compare",
             "30_house_tour", "31_speaker_train", "32_prevalent_train", "33_agent_train", "34_navigation_evaluate",
             "35_episode_explore", "36_hanna_train"}
 STEP_CALLS = ("backward", "zero_grad", "clip_grad_norm_")

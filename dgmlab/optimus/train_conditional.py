@@ -278,6 +278,11 @@ def build_conditional(config, data):
     return ConditionalOptimus.from_optimus(model, data.label_names, config.latent_size)
 
 
+def human_references(config, split):
+    """The human rewritings of each sentence of a split. -> list of N lists of str"""
+    return align(load_references(config.data), split.sentences)
+
+
 def finish(run, config, model, data):
     """Fit the prior, save the model and evaluate it on the test split; what was evaluated before is read back."""
     done = run.results["metrics"]
@@ -286,7 +291,7 @@ def finish(run, config, model, data):
     model.eval()
     model.fit_prior(encode_corpus(model, data.corpus)[0])
     save_trained(run.dir / "model", model, data.tokenizers)
-    references = align(load_references(config.data), data.test.sentences) if config.references else None
+    references = human_references(config, data.test) if config.references else None
     numbers, _ = evaluate_transfer(model, data.tokenizers, data.test, data.judge, references, seed=config.seed)
     run.save_results(numbers)
     return numbers
