@@ -16,7 +16,7 @@ from torch.nn import functional
 
 
 class LatentClassifier(nn.Module):
-    """Which label does z come from? z (B, Z), B > 1 -> logits (B, L).
+    """Which label does z come from?
 
     z is standardised over the batch: the reader hears faint dimensions as well as loud ones, and moving or scaling all z
     alike, which hides nothing, gets no gradient. (With the mean held constant, z drifts off without bounds.)
@@ -28,6 +28,7 @@ class LatentClassifier(nn.Module):
                                     nn.Linear(width, n_labels))
 
     def forward(self, z):
+        """z (B, Z) float, B > 1 -> logits (B, L)"""
         return self.layers((z - z.mean(0)) / (z.std(0, correction=0) + 1e-6))
 
 
