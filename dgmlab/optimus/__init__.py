@@ -11,6 +11,7 @@ Li, Gao, Li, Peng, Li, Zhang, Gao: "Optimus: Organizing Sentences via Pre-traine
     interpolation, analogy (section 5.2)       latent.interpolate, latent.analogy
     few labels (section 5.4)                   masked.train (the BERT twin), classify.sentence_features, finetune.train
     dialog and style, one space (section 5.3)  dialog.DialogOptimus, fusion.fusion, train_dialog.train, respond.respond
+    label-conditional generation (section 5.3) conditional, adversary, train_conditional, transfer
 
 The smallest usage that works, on the embedded grammar (a minute on two CPU cores):
 
@@ -29,5 +30,6 @@ from dgmlab import front_door
 __getattr__ = front_door(__name__, {
     "Optimus": "model", "OptimusConfig": "model", "Posterior": "model",
     "TrainConfig": "train", "load_trained": "data", "Tokenizers": "data",
+    "ConditionalOptimus": "conditional", "ConditionalConfig": "train_conditional", "load_conditional": "conditional",
     "encode_sentences": "latent", "decode_latents": "latent", "interpolate": "latent", "analogy": "latent",
 })

@@ -139,10 +139,10 @@ def test_z_tells_the_label_unless_confusion_is_on(lesson):
     found = {}
     for weight in (0.0, 5.0):
         objective = make(confusion=weight)
-        steps(objective, data, 50)
+        steps(objective, data, 140)
         z = draw_latents(objective.model, data.tokenizers, data.corpus.sentences)
         found[weight] = label_in_latent(z, data.labels)
-    assert found[0.0] > 0.75 and found[5.0] < 0.6, found
+    assert found[0.0] > 0.9 and found[5.0] < 0.75, found
 
 
 @pytest.mark.parametrize("term, side", (("style", "decoder"), ("cycle", "encoder"), ("confusion", "encoder"),
@@ -157,14 +157,16 @@ def test_each_term_reaches_the_side_it_is_for(lesson, term, side):
     assert all(float(g.abs().sum()) == 0 for g in readers), "a reader learns from its own loss alone"
 
 
-def test_style_makes_the_wanted_label_plainer(lesson):
-    """With a reader of text that has learnt to read, minimising style alone teaches the decoder to show the label."""
+def test_labels_that_mean_nothing_get_their_meaning_from_style_alone(lesson):
     data, make = lesson
     objective = make()
-    steps(objective, data, 30, pick="classifier", lr=5e-3)
+    steps(objective, data, 60)
+    embedding = objective.model.label_embedding.weight
+    with torch.no_grad():
+        embedding.copy_(embedding.mean(0).expand_as(embedding) + 0.01 * torch.randn_like(embedding))
     before = steps(objective, data, 1, rewriting=True, pick="style", lr=0.0).style.item()
-    after = steps(objective, data, 25, rewriting=True, pick="style").style.item()
-    assert after < 0.75 * before, (before, after)
+    after = steps(objective, data, 30, rewriting=True, pick="style").style.item()
+    assert after < 0.6 * before, (before, after)
 
 
 def test_the_cycle_keeps_the_content_and_nothing_else_does(lesson):
