@@ -10,13 +10,17 @@ from functools import partial
 
 from dgmlab import command
 from dgmlab.command import Loop, build_config, make_parser, run_loop
-from dgmlab.optimus import baseline, train
+from dgmlab.optimus import baseline, masked, train, train_conditional, train_dialog
 
 LOOPS = {"optimus": (train.train, train.TrainConfig),
-         "twin": (baseline.train, train.TrainConfig)}
-NOTEBOOKS = {"11_optimus_train": ("optimus", {})}
-BESIDE = {"twin": "optimus"}  # trained on the recipes of another, for comparison
-SWITCHES = ("twin", "collapsed")  # parameters of these notebooks alone
+         "twin": (baseline.train, train.TrainConfig),
+         "masked": (masked.train, train.TrainConfig),
+         "conditional": (train_conditional.train, train_conditional.ConditionalConfig),
+         "dialog": (train_dialog.train, train_dialog.DialogTrainConfig)}
+NOTEBOOKS = {"11_optimus_train": ("optimus", {}), "14_conditional_generation": ("conditional", {}),
+             "15_dialog_train": ("dialog", {})}
+BESIDE = {"twin": "optimus", "masked": "optimus"}  # trained on the recipes of another, for comparison
+SWITCHES = ("twin", "collapsed", "opening")  # parameters of these notebooks alone
 find_loop = partial(command.find_loop, loops=LOOPS, notebooks=NOTEBOOKS, what="language model", also=BESIDE,
                     default="optimus")
 

@@ -28,7 +28,6 @@ from dgmlab.viz.curves import (
     plot_comparison,
     plot_kl_per_dim,
     plot_metric,
-    plot_rate_distortion,
     plot_training,
 )
 from dgmlab.viz.dialog import plot_region, plot_slider, plot_trade_off, plot_ways
