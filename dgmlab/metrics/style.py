@@ -3,6 +3,7 @@
     judge     a linear classifier of word n-grams that no model was trained with
     accuracy  share of rewritten sentences to which the judge gives the wanted label
     BLEU      of the corpus, with the sources (was the content kept?) and with human rewritings, in [0, 1]
+    fluency   perplexity of a trigram model of words: no neural model, so no favour to the kind that wrote the sentences
     G         the geometric mean of accuracy and BLEU (Li et al. 2020, table 5): copying and forgetting both score low
 
 Two systems that learn nothing set the scale: `copy` keeps everything and changes no label, `Retriever` answers with the most
@@ -12,6 +13,7 @@ Letters: N sentences, L labels.
 """
 
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -53,6 +55,50 @@ class StyleJudge:
     def accuracy(self, sentences, labels):
         """Share of sentences that get their label -> float in [0, 1]"""
         return float((self.predict(sentences) == np.asarray(labels)).mean())
+
+
+class TrigramModel:
+    """Words given the two before them, by interpolation with ever shorter contexts (Witten and Bell 1991).
+
+    p(w | context) = (c(context w) + n(context) p(w | shorter context)) / (c(context) + n(context)), with c the count and n the
+    number of different words that followed; below single words all words of the vocabulary are alike. Words seen once are
+    `<unk>`, as are those never seen.
+    """
+
+    def __init__(self, sentences):
+        words = Counter(word for sentence in sentences for word in sentence.split())
+        if not words:
+            raise ValueError("a trigram model needs at least one word, found none.")
+        self.known = {word for word, count in words.items() if count > 1}
+        self.size = len(self.known) + 2  # <unk> and the end
+        self.counts, self.totals, self.kinds = Counter(), Counter(), Counter()
+        for sentence in sentences:
+            for context, word in self._steps(sentence):
+                for start in range(3):
+                    history = context[start:]
+                    self.kinds[history] += (*history, word) not in self.counts
+                    self.counts[*history, word] += 1
+                    self.totals[history] += 1
+
+    def _steps(self, sentence):
+        """(two words before, word) of each place, the end included."""
+        tokens = ["<s>", "<s>", *(word if word in self.known else "<unk>" for word in sentence.split()), "</s>"]
+        return [((a, b), c) for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)]
+
+    def probability(self, word, context):
+        """p(word | context) of a word of the vocabulary; context: a tuple of two words, `<s>` before the first"""
+        value = 1 / self.size
+        for start in (2, 1, 0):
+            history = context[start:]
+            total, kinds = self.totals[history], self.kinds[history]
+            if total:
+                value = (self.counts[(*history, word)] + kinds * value) / (total + kinds)
+        return value
+
+    def perplexity(self, sentences):
+        """exp of the mean nats per word, each sentence's end counted as one -> float"""
+        steps = [step for sentence in sentences for step in self._steps(sentence)]
+        return math.exp(-sum(math.log(self.probability(word, context)) for context, word in steps) / len(steps))
 
 
 class Retriever:

@@ -29,7 +29,7 @@ from dgmlab import training
 from dgmlab.data.batching import pad, share
 from dgmlab.data.references import align, load_references
 from dgmlab.data.text import Labelled, load_labelled
-from dgmlab.metrics.style import StyleJudge, check_labels
+from dgmlab.metrics.style import StyleJudge, TrigramModel, check_labels
 from dgmlab.optimus.adversary import (
     LatentClassifier,
     TextClassifier,
@@ -227,6 +227,7 @@ class Data(NamedTuple):
     valid: Labelled
     test: Labelled
     judge: StyleJudge
+    fluency: TrigramModel  # of the judge's sentences
 
 
 def open_labelled(run, config, accelerator):
@@ -239,7 +240,7 @@ def open_labelled(run, config, accelerator):
     splits = [_fitting(load_labelled(config.data, split, limit or None), tokenizers, config.max_length)
               for split, limit in (("valid", config.n_watch), ("test", config.n_eval))]
     return Data(tokenizers, corpus, mine.labels[corpus.kept], everything.label_names, *splits,
-                StyleJudge(judged.sentences, judged.labels))
+                StyleJudge(judged.sentences, judged.labels), TrigramModel(judged.sentences))
 
 
 def split_for_judge(everything, config):
@@ -292,6 +293,6 @@ def finish(run, config, model, data):
     model.fit_prior(encode_corpus(model, data.corpus)[0])
     save_trained(run.dir / "model", model, data.tokenizers)
     references = human_references(config, data.test) if config.references else None
-    numbers, _ = evaluate_transfer(model, data.tokenizers, data.test, data.judge, references, seed=config.seed)
+    numbers, _ = evaluate_transfer(model, data.tokenizers, data.test, data.judge, references, data.fluency, seed=config.seed)
     run.save_results(numbers)
     return numbers

@@ -110,13 +110,15 @@ def watch_transfer(model, tokenizers, sentences, labels, judge):
             "z_accuracy": label_in_latent(draw_latents(model, tokenizers, sentences), labels)}
 
 
-def evaluate_transfer(model, tokenizers, split, judge, references=None, n_generate=500, seed=0):
+def evaluate_transfer(model, tokenizers, split, judge, references=None, fluency=None, n_generate=500, seed=0):
     """Every number of the results table for a labelled split.
 
     split       `Labelled`; judge: `StyleJudge`; references: N lists of rewritings, or None
+    fluency     `TrigramModel` or anything with perplexity(sentences), or None
     -> (numbers, outputs): a flat dict and the N rewritten sentences. Names: those of `score_transfer`; bleu_copy and
        accuracy_copy of the reconstructions with the own label; accuracy_generated and self_bleu_generated of new sentences,
-       labels in turn; z_accuracy of draws; judge_accuracy on the sources themselves
+       labels in turn; ppl_trigram, ppl_trigram_generated and, to compare with, ppl_trigram_source; z_accuracy of draws;
+       judge_accuracy on the sources themselves
     """
     n_labels = len(model.label_names)
     labels = check_labels(split.sentences, split.labels)
@@ -126,10 +128,12 @@ def evaluate_transfer(model, tokenizers, split, judge, references=None, n_genera
     asked = np.repeat(np.arange(n_labels), -(-n_generate // n_labels))
     new = [text for label in range(n_labels)
            for text in generate_label(model, tokenizers, label, int((asked == label).sum()), "top_p", seed + label)]
+    written = {"ppl_trigram": outputs, "ppl_trigram_generated": new, "ppl_trigram_source": split.sentences}
     return {
         **score_transfer(split.sentences, outputs, wanted, judge, references, seed),
         "bleu_copy": bleu(copies, [[source] for source in split.sentences]), "accuracy_copy": judge.accuracy(copies, labels),
         "accuracy_generated": judge.accuracy(new, asked), "self_bleu_generated": self_bleu(new),
         "z_accuracy": label_in_latent(draw_latents(model, tokenizers, split.sentences, seed), labels, seed),
         "judge_accuracy": judge.accuracy(split.sentences, labels),
+        **({name: fluency.perplexity(texts) for name, texts in written.items()} if fluency else {}),
     }, outputs

@@ -7,7 +7,7 @@ import pytest
 
 from dgmlab.data import grammar
 from dgmlab.metrics.overlap import bleu
-from dgmlab.metrics.style import Retriever, StyleJudge, score_transfer
+from dgmlab.metrics.style import Retriever, StyleJudge, TrigramModel, score_transfer
 
 
 class Judge:
@@ -70,6 +70,28 @@ def test_the_retriever_answers_with_the_nearest_sentence_of_the_wanted_label():
         "good soup today .", "good staff .", "bad soup today .", "so so ."]
     with pytest.raises(ValueError, match="label 7 was wanted, but the training sentences have only 0, 1, 2"):
         find(["a"], [7])
+
+
+def test_trigrams_by_hand():
+    """"a b" twice, "a c" and "a c": after a, two different words in four; after (<s>, a) the same."""
+    model = TrigramModel(["a b", "a b", "a c", "a c"])
+    assert model.size == 5  # a, b, c, <unk>, the end
+    single = {"b": (2 + 4 * (1 / 5)) / (12 + 4)}  # 12 steps, 4 kinds of words
+    pair = (2 + 2 * single["b"]) / (4 + 2)
+    assert model.probability("b", ("<s>", "a")) == pytest.approx((2 + 2 * pair) / (4 + 2))
+
+
+def test_trigrams_are_a_distribution_and_prefer_real_sentences():
+    train, held_out = grammar.split(600, 100)
+    model = TrigramModel(train)
+    vocabulary = [*model.known, "<unk>", "</s>"]
+    for context in (("<s>", "<s>"), ("this", "kind"), ("never", "seen")):
+        assert sum(model.probability(word, context) for word in vocabulary) == pytest.approx(1.0)
+    rng = np.random.default_rng(0)
+    shuffled = [" ".join(rng.permutation(sentence.split())) for sentence in held_out]
+    assert model.perplexity(held_out) < 5 < 20 < model.perplexity(shuffled)
+    with pytest.raises(ValueError, match="at least one word, found none"):
+        TrigramModel(["", " "])
 
 
 @pytest.mark.parametrize("make", (StyleJudge, Retriever))

@@ -47,7 +47,7 @@ def lesson():
     text = load_labelled("grammar:sentiment", "train", 400)
     words = word_tokenizer(text.sentences)
     tokenizers = Tokenizers(words, words)
-    data = Data(tokenizers, Corpus(text.sentences, tokenizers, 16), text.labels, text.label_names, None, None, None)
+    data = Data(tokenizers, Corpus(text.sentences, tokenizers, 16), text.labels, text.label_names, None, None, None, None)
 
     def make(**changes):
         torch.manual_seed(0)
@@ -109,7 +109,7 @@ def test_a_finished_run_is_not_trained_again(trained):
 def test_numbers_are_named_and_all_terms_are_logged(trained):
     run, numbers = trained
     assert {"accuracy", "accuracy_low", "bleu_source", "g_source", "self_bleu", "copied", "bleu_copy", "accuracy_generated",
-            "z_accuracy", "judge_accuracy"} <= set(numbers)
+            "z_accuracy", "judge_accuracy", "ppl_trigram", "ppl_trigram_source"} <= set(numbers)
     assert numbers["judge_accuracy"] > 0.9 and numbers["n_sentences"] == 24
     last = [row for row in map(json.loads, (run.dir / "metrics.jsonl").read_text().splitlines()) if "loss" in row][-1]
     assert min(last[name] for name in ("rec", "bag", "adversary", "confusion", "classifier", "style", "cycle")) > 0
