@@ -20,7 +20,7 @@ LOOPS = {"optimus": (train.train, train.TrainConfig),
 NOTEBOOKS = {"11_optimus_train": ("optimus", {}), "14_conditional_generation": ("conditional", {}),
              "15_dialog_train": ("dialog", {})}
 BESIDE = {"twin": "optimus", "masked": "optimus"}  # trained on the recipes of another, for comparison
-SWITCHES = ("twin", "collapsed", "opening")  # parameters of these notebooks alone
+SWITCHES = ("twin", "collapsed", "opening", "model")  # parameters of these notebooks alone
 find_loop = partial(command.find_loop, loops=LOOPS, notebooks=NOTEBOOKS, what="language model", also=BESIDE,
                     default="optimus")
 
