@@ -4,7 +4,7 @@
     accuracy  share of rewritten sentences to which the judge gives the wanted label
     BLEU      of the corpus, with the sources (was the content kept?) and with human rewritings, in [0, 1]
     fluency   perplexity of a trigram model of words: no neural model, so no favour to the kind that wrote the sentences
-    G         the geometric mean of accuracy and BLEU (Li et al. 2020, table 5): copying and forgetting both score low
+    G         the geometric mean of accuracy and BLEU (Li et al. 2020): copying and forgetting both score low
 
 Two systems that learn nothing set the scale: `copy` keeps everything and changes no label, `Retriever` answers with the most
 similar training sentence of the wanted label (Li et al. 2018, "Delete, retrieve, generate").

@@ -9,9 +9,9 @@ Li, Gao, Li, Peng, Li, Zhang, Gao: "Optimus: Organizing Sentences via Pre-traine
     importance-weighted likelihood             evaluate.importance_weighted_nll
     one pass over four corpora (section 5.1)   compare.plan, compare.fine_tune
     interpolation, analogy (section 5.2)       latent.interpolate, latent.analogy
-    dialog and style, one space (section 5.3)  dialog.DialogOptimus, fusion.fusion, train_dialog.train, respond.respond
-    few labels (section 5.4)                   masked.train (the BERT twin), classify.sentence_features, finetune.train
-    label-conditional generation (section 5.3) conditional, adversary, train_conditional, transfer
+    label-conditional generation               conditional, adversary, train_conditional, transfer
+    dialog and style, in one space             dialog.DialogOptimus, fusion.fusion, train_dialog.train, respond.respond
+    few labels (fig. 4)                        masked.train (the BERT twin), classify.sentence_features, finetune.train
 
 The smallest usage that works, on the embedded grammar (a minute on two CPU cores):
 

@@ -5,7 +5,7 @@
 
 Each term moves one side only: the reader's loss sees detached inputs, and the loss of what is read sees a frozen reader.
 CARA's released code weighs its adversarial terms with 0.0 and has no such division; the terms here are those it describes
-(Li et al. 2020, section 5.3; the classifier of generated text after Hu et al. 2017, "Toward controlled generation of text").
+(Li et al. 2020; the classifier of generated text after Hu et al. 2017, "Toward controlled generation of text").
 
 Letters: B batch, T time, V vocabulary, Z latent, H width, L labels.
 """

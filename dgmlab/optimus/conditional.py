@@ -1,11 +1,11 @@
 """Optimus conditioned on a label: the decoder reads z + e(label), and z itself should not know the label.
 
-The design of CARA, the label-conditional model of Optimus (Li et al. 2020, section 5.3), after ARAE (Zhao et al. 2018): a
+The design of CARA, the label-conditional model of Optimus (Li et al. 2020), after ARAE (Zhao et al. 2018): a
 label embedding is added to z in latent space, and the sum goes the ways of any latent, so that `generate`, `decode_latents`
 and every tool for latents serve a conditional model unchanged. An adversary frees z of the label (`dgmlab.optimus.adversary`).
 
 Where the released code learns a generator of z by a second adversary, here a Gaussian is fitted to the z of the training set
-once the model is trained (Ghosh et al. 2020, section 4): with a small KL weight the prior N(0, 1) is not where z lies.
+once the model is trained (Ghosh et al. 2020): with a small KL weight the prior N(0, 1) is not where z lies.
 
 Letters: B batch, N sentences, Z latent, L labels.
 """

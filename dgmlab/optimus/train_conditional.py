@@ -5,8 +5,8 @@
 trains, resumes where the folder has state, and leaves model/ and results.json. A step has these terms, each with a weight:
 
     rec, kl        the ELBO with the decoder reading z + e(label)
-    bag            the words of the sentence, in no order, from z + e(label) alone by one linear map (Zhao et al. 2017, section
-                   3.3): a short way from words to z, without which a decoder that starts at random is slow to listen to z
+    bag            the words of the sentence, in no order, from z + e(label) alone by one linear map (Zhao et al. 2017):
+                   a short way from words to z, without which a decoder that starts at random is slow to listen to z
     confusion      the encoder against the reader of z; the reader learns beside it
     style          from `transfer_from` on: the sentence is rewritten greedily with another label, and a reader of text,
                    trained beside on real sentences, says how to make the label plainer
