@@ -296,20 +296,12 @@ def _say(line):
     print(line, flush=True)
 
 
-def _one_line(error):
-    """`KeyError: ...` without the quotes and the errno that str() gives some exceptions."""
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    if isinstance(error, OSError) and error.errno is not None and error.strerror:
-        text = error.strerror if not error.filename else f"{error.strerror}: {error.filename}"
-    if isinstance(error, ModuleNotFoundError) and error.name:  # not one that already says what to install
-        text = f"{error}. `pip install 'dgmlab[notebooks]'` brings what running notebooks needs."
-    return f"{type(error).__name__}: {' '.join(str(text).split())}"
-
-
 def _complain(error):
     if os.environ.get("DGMLAB_DEBUG") == "1":
         raise error
-    print(_one_line(error), file=sys.stderr)
+    from dgmlab.run import one_line
+
+    print(one_line(error), file=sys.stderr)
 
 
 def main():

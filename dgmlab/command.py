@@ -1,7 +1,7 @@
-"""A training loop started from a shell: recipe and NAME=VALUE words -> config -> run folder -> numbers and an exit code.
+"""What the commands of the papers' folders have in common: a mistake is one line and exit code 2, an interruption 130.
 
-What `python -m dgmlab.optimus`, `dgmlab.fqgan` and `dgmlab.prevalent` have in common. It needs no Jupyter, and runs under
-torchrun.
+And of `python -m dgmlab.optimus`, `dgmlab.fqgan` and `dgmlab.prevalent`, which start a training loop from a shell: recipe and
+NAME=VALUE words -> config -> run folder -> numbers. It needs no Jupyter, and runs under torchrun.
 """
 
 import argparse
@@ -16,9 +16,27 @@ from typing import Any, NamedTuple, get_type_hints
 
 from dgmlab.config import from_params, unknown_name
 from dgmlab.notebooks import check_parameters, only_one, read_recipe
-from dgmlab.run import Run
+from dgmlab.run import Run, one_line
 
 MISTAKES = (ValueError, KeyError, TypeError, OSError, FloatingPointError)
+
+
+def guarded(act, mistakes=MISTAKES):
+    """Call `act()`; what is in `mistakes` becomes one line on stderr, or a traceback with DGMLAB_DEBUG=1.
+
+    -> exit code: 0, 2 for a mistake, 130 when interrupted
+    """
+    try:
+        act()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    except mistakes as error:
+        if os.environ.get("DGMLAB_DEBUG"):
+            raise
+        print(one_line(error), file=sys.stderr)
+        return 2
+    return 0
 
 
 class Loop(NamedTuple):
@@ -105,24 +123,20 @@ def run_loop(asked, choose):
     """
     main_process = os.environ.get("RANK", "0") == "0"  # of torchrun
     run = Run(asked.folder)
-    try:
-        loop = choose()
-        with only_one(run.dir) if main_process else contextlib.nullcontext():
-            if main_process:
-                Run.start(run.dir, loop.params, asked.fresh)
-            numbers = loop.train(run, loop.config)
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes it", file=sys.stderr)
-        return 130
-    except MISTAKES as error:
-        if os.environ.get("DGMLAB_DEBUG"):
+
+    def train():
+        try:
+            loop = choose()
+            with only_one(run.dir) if main_process else contextlib.nullcontext():
+                if main_process:
+                    Run.start(run.dir, loop.params, asked.fresh)
+                numbers = loop.train(run, loop.config)
+        except MISTAKES as error:
+            status = run.status if main_process else {}
+            if status.get("pid") == os.getpid() and status["state"] == "running":  # stopped before the loop could say so
+                run.set_status("failed", error=one_line(error))
             raise
-        line = f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}"
-        status = run.status if main_process else {}
-        if status.get("pid") == os.getpid() and status["state"] == "running":  # stopped before the loop could say so itself
-            run.set_status("failed", error=line)
-        print(line, file=sys.stderr)
-        return 2
-    for name, value in numbers.items():
-        print(f"{name:24} {value:.6g}")
-    return 0
+        for name, value in numbers.items():
+            print(f"{name:24} {value:.6g}")
+
+    return guarded(train)

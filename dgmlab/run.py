@@ -88,6 +88,16 @@ def write_error(path, error):
     return OSError(error.errno, f"cannot write {path}: {reason}. {advice}")
 
 
+def one_line(error):
+    """A user's mistake as it is told, `KeyError: ...`, without the quotes and the errno that str() gives some exceptions."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        text = error.strerror if not error.filename else f"{error.strerror}: {error.filename}"
+    if isinstance(error, ModuleNotFoundError) and error.name:  # not one that already says what to install
+        text = f"{error}. `pip install 'dgmlab[notebooks]'` brings what running notebooks needs."
+    return f"{type(error).__name__}: {' '.join(str(text).split())}"
+
+
 class Run:
     """An open run folder. Opening writes nothing; `Run.start` makes the folder and marks it as running.
 

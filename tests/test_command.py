@@ -105,7 +105,7 @@ def test_interruption_has_its_own_code(go, tmp_path, capsys):
             raise KeyboardInterrupt
 
     assert go(interrupted) == 130
-    assert "the same command resumes it" in capsys.readouterr().err and status(tmp_path)["state"] == "interrupted"
+    assert "the same command goes on" in capsys.readouterr().err and status(tmp_path)["state"] == "interrupted"
 
 
 def test_a_folder_in_use_is_refused(go, tmp_path, capsys):

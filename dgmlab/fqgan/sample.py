@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from dgmlab.command import MISTAKES, guarded
 from dgmlab.config import from_params, unknown_name
 from dgmlab.data.pixels import tile, to_uint8, write_png
 from dgmlab.fqgan.attach import FeatureQuantizer, add_fq
@@ -304,7 +305,8 @@ def main(arguments=None):
     parser.add_argument("--device", default="cpu", help="e.g. cuda [cpu]")
     parser.add_argument("--out", default="grid.png", help="the picture to write [grid.png]")
     asked = parser.parse_args(arguments)
-    try:
+
+    def draw():
         trained = load_trained(asked.folder)
         trained.G.to(asked.device)
         wanted = [word.strip() for word in asked.classes.split(",")] if asked.classes is not None else None
@@ -313,11 +315,9 @@ def main(arguments=None):
         square = math.ceil(math.sqrt(asked.n))
         columns = asked.columns if asked.columns is not None else n_classes if 1 < n_classes <= 16 else square
         path = write_png(asked.out, tile(pictures, columns))
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}", file=sys.stderr)
-        return 2
-    print(f"{len(pictures)} pictures of {pictures.shape[3]} x {pictures.shape[2]} pixels: {path}")
-    return 0
+        print(f"{len(pictures)} pictures of {pictures.shape[3]} x {pictures.shape[2]} pixels: {path}")
+
+    return guarded(draw, (*MISTAKES, RuntimeError))  # torch's word for a device that is not there
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from dgmlab.command import guarded
 from dgmlab.data import pixels
 from dgmlab.data.image_folders import SUFFIXES
 from dgmlab.fqgan.ugatit import UGATITGenerator
@@ -91,15 +90,12 @@ def main(arguments=None):
     parser.add_argument("--size", type=int, help="side in pixels, for light generators; default: that of training")
     parser.add_argument("--back", action="store_true", help="also write NAME-back.png, the picture translated there and back")
     asked = parser.parse_args(arguments)
-    try:
+
+    def write():
         n = translate_files(asked.folder, asked.pictures, asked.direction, asked.out, asked.size, asked.back)
-    except (ValueError, KeyError, OSError) as error:
-        if os.environ.get("DGMLAB_DEBUG"):
-            raise
-        print(f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}", file=sys.stderr)
-        return 2
-    print(f"{n} pictures translated into {asked.out}")
-    return 0
+        print(f"{n} pictures translated into {asked.out}")
+
+    return guarded(write)
 
 
 def translate_files(folder, source, direction, out, size=None, back=False, batch_size=32):

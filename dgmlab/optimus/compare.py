@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgmlab.command import MISTAKES, build_config, make_parser
+from dgmlab.command import build_config, guarded, make_parser
 from dgmlab.config import from_namespace
 from dgmlab.data.seen import seen_in
 from dgmlab.data.text import load_text
@@ -283,25 +283,22 @@ def main(arguments=None):
     parser = make_parser("python -m dgmlab.optimus.compare", __doc__, CompareConfig)
     parser.add_argument("--arms", nargs="+", metavar="NAME", help="only these, e.g. ptb_gpt2 ptb_0.25; default: all")
     asked = parser.parse_args(arguments)
-    try:
-        config = build_config(CompareConfig, asked.recipe, asked.parameter)
-        names = [arm.name for arm in plan(config)]
-        for name in asked.arms or ():
-            if name not in names:
-                raise KeyError(f"no fine-tuning is called '{name}'; choose of: {', '.join(names)}.")
-        run = Run(asked.folder)
-        if asked.fresh and run.dir.exists():
-            move_aside(run.dir)
-        for arm in plan(pretrain(run, config)):
-            if arm.name in (asked.arms or names):
-                print(f"{arm.name}: {_told(run, arm)}", flush=True)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except MISTAKES as error:
-        print(f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _fine_tune_asked(asked))
+
+
+def _fine_tune_asked(asked):
+    """What the words of the command ask for, a line each."""
+    config = build_config(CompareConfig, asked.recipe, asked.parameter)
+    names = [arm.name for arm in plan(config)]
+    for name in asked.arms or ():
+        if name not in names:
+            raise KeyError(f"no fine-tuning is called '{name}'; choose of: {', '.join(names)}.")
+    run = Run(asked.folder)
+    if asked.fresh and run.dir.exists():
+        move_aside(run.dir)
+    for arm in plan(pretrain(run, config)):
+        if arm.name in (asked.arms or names):
+            print(f"{arm.name}: {_told(run, arm)}", flush=True)
 
 
 def _told(run, arm):

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from dgmlab.command import guarded
 from dgmlab.config import differences, from_namespace
 from dgmlab.prevalent.episodes import Episode, n_steps
 from dgmlab.prevalent.features import open_features
@@ -32,8 +33,6 @@ from dgmlab.prevalent.paths import augmentation_paths
 from dgmlab.prevalent.speaking import decode_texts, load_speaker, model_folder, path_inputs, speak
 from dgmlab.prevalent.train_speaker import FEATURES, SpeakerTrainConfig, training_houses
 from dgmlab.run import Run, locate, read_json, write_error, write_json
-
-MISTAKES = (ValueError, KeyError, OSError)
 
 
 class Counts(NamedTuple):
@@ -246,18 +245,14 @@ def main(arguments=None):
     parser.add_argument("--rank", type=int, default=int(os.environ.get("RANK", 0)), help="of this process; torchrun sets it")
     parser.add_argument("--world", type=int, default=int(os.environ.get("WORLD_SIZE", 1)), help="number of processes")
     asked = parser.parse_args(arguments)
-    try:
+
+    def write():
         teller = open_teller(asked.speaker, "cuda" if torch.cuda.is_available() else "cpu")
         written = write_synthetic(teller, asked.out, asked.instructions, asked.temperature, asked.seed, asked.limit,
                                   asked.shard_size, asked.rank, asked.world, show=True)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except MISTAKES as error:
-        print(f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}", file=sys.stderr)
-        return 2
-    print(f"process {asked.rank} of {asked.world} has written {written:,} instructions to {asked.out}")
-    return 0
+        print(f"process {asked.rank} of {asked.world} has written {written:,} instructions to {asked.out}")
+
+    return guarded(write)
 
 
 if __name__ == "__main__":
