@@ -171,6 +171,10 @@ class Run:
     def results(self):
         return read_json(self.dir / "results.json", {"metrics": {}, "compare": []})
 
+    def finished(self, beside="model/config.json"):
+        """Final numbers of a loop that came to its end; {} where they, or the file `beside` that goes with them, are missing."""
+        return self.results["metrics"] if (self.dir / beside).exists() else {}
+
     @property
     def checkpoints(self):
         return self.dir / "checkpoints"

@@ -311,8 +311,7 @@ def overlay(pictures, heat_maps):
 
 def finish(run, config, G, D, tests, numbers):
     """Save the model and the final numbers; what was finished before is read back. -> dict"""
-    done = run.results["metrics"]
-    if done and (run.dir / "model" / "about.json").exists():
+    if done := run.finished("model/about.json"):
         return done
     numbers = numbers or evaluate(translate_tests(G, tests), tests, config)
     save_trained(run.dir / "model", G, D, data=config.data, other=config.other, image_size=config.image_size,

@@ -290,8 +290,7 @@ def finish(run, config, watch, step):
     -> dict: each score of `all_scores` with its interval, what the classifier sees, the best distance while training (over all
        looks: lower than a single look would be), the step; results.json has the card of the numbers besides
     """
-    done = run.results["metrics"]
-    if done and (run.dir / "model" / "about.json").exists():
+    if done := run.finished("model/about.json"):
         return done
     trained, reference = watch.trained, watch.reference
     save_trained(run.dir / "model", trained.kind, trained.G, trained.D, trained.about["fq"], class_names=trained.class_names,

@@ -68,8 +68,8 @@ def train(run, config):
         progress.close()
         if not main:
             return {}
-        if run.results["metrics"] and (run.dir / "model" / "config.json").exists():
-            return run.results["metrics"]
+        if numbers := run.finished():
+            return numbers
         model.eval()
         save_trained(run.dir / "model", model, data.tokenizers)
         data.tokenizers.decoder.save_pretrained(run.dir / "model")  # where AutoTokenizer looks for it

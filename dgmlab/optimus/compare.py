@@ -200,9 +200,9 @@ def fine_tune(run, arm):
     """
     with only_one(run.dir / arm.name):
         child = run.child(arm.name, vars(arm.config))
-        if child.results["metrics"] and (child.dir / PER_SENTENCE).exists():
+        if numbers := child.finished(PER_SENTENCE):
             child.set_status("done")
-            return child.results["metrics"]
+            return numbers
         loop = baseline.train if arm.free_bits is None else train.train
         return loop(child, arm.config)
 

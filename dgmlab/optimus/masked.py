@@ -151,8 +151,8 @@ def train(run, config):
         progress.close()
         if not main:
             return {}
-        if run.results["metrics"] and (run.dir / "model" / "config.json").exists():
-            return run.results["metrics"]
+        if numbers := run.finished():
+            return numbers
         model.eval()
         model.save_pretrained(run.dir / "model")
         data.tokenizers.save(run.dir / "model")

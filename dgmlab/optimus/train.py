@@ -166,8 +166,7 @@ def build_model(config, tokenizers):
 
 def finish(run, config, model, data, ema, accelerator):
     """Save the model and evaluate it on the test split; what was evaluated before is read back."""
-    done = run.results["metrics"]
-    if done and (run.dir / "model" / "config.json").exists():
+    if done := run.finished():
         return done
     if ema:
         ema.copy_to(model)

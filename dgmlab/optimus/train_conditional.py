@@ -286,8 +286,7 @@ def human_references(config, split):
 
 def finish(run, config, model, data):
     """Fit the prior, save the model and evaluate it on the test split; what was evaluated before is read back."""
-    done = run.results["metrics"]
-    if done and (run.dir / "model" / "config.json").exists():
+    if done := run.finished():
         return done
     model.eval()
     model.fit_prior(encode_corpus(model, data.corpus)[0])

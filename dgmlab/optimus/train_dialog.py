@@ -255,8 +255,7 @@ def watch(model, data, batch_size=128, autocast=None):
 
 def finish(run, config, model, data, accelerator):
     """Save the model and evaluate it on the test split; what was evaluated before is read back."""
-    done = run.results["metrics"]
-    if done and (run.dir / "model" / "config.json").exists():
+    if done := run.finished():
         return done
     model.eval()
     state = watch(model, data, autocast=accelerator.autocast)

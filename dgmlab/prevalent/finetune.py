@@ -251,8 +251,7 @@ def play(agent, words, data, episodes, config, accelerator):
 
 def finish(run, config, agent, words, data, best, accelerator):
     """Take up the best checkpoint, save the agent, play and score every split; what was done before is read back."""
-    done = run.results["metrics"]
-    if done and (run.dir / "model" / "about.json").exists():
+    if done := run.finished("model/about.json"):
         return done
     training.load_state(run, accelerator, {"model": agent}, name="best")
     agent.eval()

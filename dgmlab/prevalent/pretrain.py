@@ -131,8 +131,7 @@ def held_out(model, data, n, views=("seen", "zeroed", "elsewhere")):
 
 def finish(run, config, model, data):
     """Save the model with its words, and evaluate it; what was evaluated before is read back."""
-    done = run.results["metrics"]
-    if done and (run.dir / "model" / "config.json").exists():
+    if done := run.finished():
         return done
     model.save_pretrained(run.dir / "model")
     data.words.save(run.dir / "model")

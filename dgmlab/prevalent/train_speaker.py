@@ -274,8 +274,8 @@ def watch(speaker, corpus, limit, accelerator):
 
 def finish(run, corpus, wrapped, accelerator):
     """Save the best speaker and score it on all of both validation splits; what was scored before is read back."""
-    if (run.dir / "model" / "config.json").exists() and run.results["metrics"]:
-        return run.results["metrics"]
+    if done := run.finished():
+        return done
     training.load_state(run, accelerator, {"model": wrapped}, name="best")
     speaker = accelerator.unwrap_model(wrapped)
     scores = watch(speaker, corpus, 0, accelerator)
