@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dgmlab.config import unknown_name
+from dgmlab.metrics.interval import percentile_interval
 
 
 class Score(NamedTuple):
@@ -71,6 +72,5 @@ def score(metric, predicted, truth, other=None, n_draws=1000, level=0.95, seed=0
         above = SCORES[metric](sides[0][rows], sides[1][rows])
         return above - SCORES[metric](sides[2][rows], sides[1][rows]) if other is not None else above
 
-    rng, n = np.random.default_rng(seed), len(sides[0])
-    draws = [value(rng.integers(n, size=n)) for _ in range(n_draws)]
-    return Score(value(np.arange(n)), *(float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])))
+    low, high = percentile_interval(value, len(sides[0]), n_draws, level, seed)
+    return Score(value(np.arange(len(sides[0]))), float(low), float(high))

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgmlab.metrics.overlap import distinct_ngrams
+from dgmlab.metrics.interval import percentile_interval
+from dgmlab.metrics.overlap import distinct_ngrams, ngrams
+from dgmlab.metrics.style import StyleJudge
 
 ORDER = 3
 SMOOTHING_K = 5.0  # of Chen and Cherry's fourth method
@@ -90,7 +92,7 @@ def sentence_bleu(candidate, reference):
 
 def _overlap(candidate, reference, n):
     """(n-grams of the candidate that the reference has too, n-grams of the candidate but at least 1)."""
-    mine, theirs = (Counter(zip(*(tokens[i:] for i in range(n)), strict=False)) for tokens in (candidate, reference))
+    mine, theirs = ngrams(candidate, n), ngrams(reference, n)
     return (mine & theirs).total(), max(1, mine.total())
 
 
@@ -107,9 +109,7 @@ def response_bleu(responses, references, seed=0):
         some, others = [words(text) for text in some], [words(text) for text in others]
         scores = np.array([[sentence_bleu(mine, other) for mine in some] for other in others])  # (references, S)
         best[i], mean[i] = scores.max(1).mean(), scores.mean()
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(best), size=len(best)) for _ in range(1000)]
-    low, high = np.quantile([_f1(best[rows].mean(), mean[rows].mean()) for rows in draws], (0.025, 0.975))
+    low, high = percentile_interval(lambda rows: _f1(best[rows].mean(), mean[rows].mean()), len(best), seed=seed)
     return ResponseBleu(float(best.mean()), float(mean.mean()), _f1(best.mean(), mean.mean()), float(low), float(high))
 
 
@@ -175,26 +175,19 @@ def answer_scores(responses, answers):
 
 
 def style_judge(plain, styled):
-    """An independent classifier of style: logistic regression on TF-IDF of 1- and 2-grams of `words`.
+    """An independent classifier of style: a `StyleJudge` on 1- and 2-grams of `words`.
 
     plain, styled  sentences of each kind, two or more
     -> function: list of N sentences -> (N,) probability of being styled, kinds equally likely beforehand
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
 
     if min(len(plain), len(styled)) < 2:
         raise ValueError(f"a judge of style needs 2 sentences or more of each kind, found {len(plain)} plain and "
                          f"{len(styled)} styled.")
-    judge = make_pipeline(TfidfVectorizer(analyzer=_one_and_two_grams), LogisticRegression(C=10.0, class_weight="balanced"))
-    judge.fit([*plain, *styled], [0] * len(plain) + [1] * len(styled))
-    return lambda sentences: judge.predict_proba(sentences)[:, 1]
-
-
-def _one_and_two_grams(sentence):
-    tokens = words(sentence)
-    return tokens + [f"{a} {b}" for a, b in zip(tokens, tokens[1:], strict=False)]
+    judge = StyleJudge([*plain, *styled], [0] * len(plain) + [1] * len(styled),
+                       vectorizer=TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2)))
+    return lambda sentences: judge(sentences)[:, 1]
 
 
 def _check(responses, references):

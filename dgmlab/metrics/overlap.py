@@ -43,9 +43,9 @@ def bleu_counts(candidates, references, n=MAX_ORDER):
         counts.length[i] = len(candidate)
         counts.wanted[i] = min((abs(len(other) - len(candidate)), len(other)) for other in others)[1]
         for order in range(n):
-            found, allowed = _ngrams(candidate, order + 1), Counter()
+            found, allowed = ngrams(candidate, order + 1), Counter()
             for other in others:
-                allowed |= _ngrams(other, order + 1)
+                allowed |= ngrams(other, order + 1)
             counts.matches[i, order] = (found & allowed).total()
             counts.totals[i, order] = found.total()
     return counts
@@ -82,7 +82,7 @@ def cider(candidates, references, corpus=None):
     documents = [[_tokens(text) for text in texts] for texts in corpus] if corpus is not None else [refs for _, refs in pairs]
     scores = np.zeros((len(pairs), MAX_ORDER))
     for order in range(MAX_ORDER):
-        holders = Counter(gram for texts in documents for gram in set().union(*(_ngrams(text, order + 1) for text in texts)))
+        holders = Counter(gram for texts in documents for gram in set().union(*(ngrams(text, order + 1) for text in texts)))
         for i, (candidate, others) in enumerate(pairs):
             mine = _weighted(candidate, order + 1, holders, len(documents))
             scores[i, order] = np.mean([_clipped_cosine(mine, _weighted(other, order + 1, holders, len(documents)))
@@ -103,7 +103,7 @@ def self_bleu(sentences, n=MAX_ORDER):
     matches, totals = np.zeros((len(texts), n)), np.zeros((len(texts), n))
     for order in range(n):
         most, second = Counter(), Counter()  # the most uses of an n-gram in one sentence, and in another one besides
-        grams = [_ngrams(text, order + 1) for text in texts]
+        grams = [ngrams(text, order + 1) for text in texts]
         for found in grams:
             second |= found & most
             most |= found
@@ -123,7 +123,7 @@ def distinct_ngrams(sentences, n=2):
     """Different n-grams as a share of all n-grams of the sentences ('distinct-n', Li et al. 2016); nan without any."""
     counts = Counter()
     for sentence in sentences:
-        counts.update(_ngrams(_tokens(sentence), n))
+        counts.update(ngrams(_tokens(sentence), n))
     return len(counts) / counts.total() if counts else math.nan
 
 
@@ -141,13 +141,14 @@ def _pairs(candidates, references):
     return [(_tokens(text), [_tokens(other) for other in others]) for text, others in zip(candidates, references, strict=True)]
 
 
-def _ngrams(tokens, n):
+def ngrams(tokens, n):
+    """How often each n-gram is used: list of tokens -> Counter of tuples"""
     return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
 def _weighted(tokens, n, holders, n_documents):
     """n-gram -> count times inverse document frequency; an n-gram that no document holds counts as held by one."""
-    return {gram: count * math.log(n_documents / max(1, holders[gram])) for gram, count in _ngrams(tokens, n).items()}
+    return {gram: count * math.log(n_documents / max(1, holders[gram])) for gram, count in ngrams(tokens, n).items()}
 
 
 def _clipped_cosine(mine, theirs):

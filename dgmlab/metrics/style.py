@@ -17,9 +17,8 @@ from collections import Counter
 
 import numpy as np
 
+from dgmlab.metrics.interval import percentile_interval
 from dgmlab.metrics.overlap import bleu_counts, score_counts, self_bleu
-
-N_DRAWS = 1000  # resampled corpora behind an interval
 
 
 def _vectorizer(n_grams, min_count):
@@ -33,13 +32,14 @@ class StyleJudge:
 
     sentences, labels  N strings, (N,) ints; at least two labels
     min_count          sentences an n-gram must be in; 2 for corpora, 1 for a handful of sentences
+    vectorizer         sentences -> features (N, D) in scikit-learn's way, in place of those n-grams
     """
 
-    def __init__(self, sentences, labels, min_count=2):
+    def __init__(self, sentences, labels, min_count=2, vectorizer=None):
         from sklearn.linear_model import LogisticRegression
 
         labels = check_labels(sentences, labels)
-        self.vectorizer = _vectorizer(3, min_count)
+        self.vectorizer = vectorizer or _vectorizer(3, min_count)
         self.model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=300)
         self.model.fit(self.vectorizer.fit_transform(sentences), labels)
         self.labels = self.model.classes_
@@ -165,11 +165,9 @@ def score_transfer(sources, outputs, wanted, judge, references=None, seed=0):
             found[f"g_{name}"] = math.sqrt(accuracy * found[f"bleu_{name}"])
         return found
 
-    rng = np.random.default_rng(seed)
-    draws = [scores(rng.integers(len(right), size=len(right))) for _ in range(N_DRAWS)]
+    lows, highs = percentile_interval(lambda rows: list(scores(rows).values()), len(right), seed=seed)
     numbers = {}
-    for name, value in scores(np.arange(len(right))).items():
-        low, high = np.quantile([draw[name] for draw in draws], [0.025, 0.975])
+    for (name, value), low, high in zip(scores(np.arange(len(right))).items(), lows, highs, strict=True):
         numbers |= {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
     copied = np.mean([source.split() == output.split() for source, output in zip(sources, outputs, strict=True)])
     return {**numbers, "self_bleu": self_bleu(outputs), "copied": float(copied), "n_sentences": len(outputs)}

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dgmlab.metrics.interval import percentile_interval
+
 
 class Perplexity(NamedTuple):
     """nll in nats per sentence; the rest exp(total nats / total of the denominator), bits_per_byte in bits."""
@@ -48,10 +50,6 @@ def bootstrap_interval(values, weights=None, n_draws=1000, level=0.95, seed=0, t
     """
     values = np.asarray(values, dtype=np.float64)
     weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(n_draws):
-        pick = rng.integers(len(values), size=len(values))
-        draws.append(transform(values[pick].sum() / weights[pick].sum()))
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = percentile_interval(lambda rows: transform(values[rows].sum() / weights[rows].sum()), len(values),
+                                    n_draws, level, seed)
     return float(low), float(high)
