@@ -172,7 +172,7 @@ class Run:
         return read_json(self.dir / "results.json", {"metrics": {}, "compare": []})
 
     def finished(self, beside="model/config.json"):
-        """Final numbers of a loop that came to its end; {} where they, or the file `beside` that goes with them, are missing."""
+        """Final numbers of a loop that came to its end; {} where they, or the file `beside` that goes with them, are not."""
         return self.results["metrics"] if (self.dir / beside).exists() else {}
 
     @property

@@ -14,11 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from dgmlab.config import unknown_name
 from dgmlab.data import registry
-from dgmlab.data.reading import ALIASES, canonical_split, cut, lines, numbered_lines
+from dgmlab.data.reading import ALIASES, canonical_split, cut, draw_rows, lines, numbered_lines
 from dgmlab.data.text import load_labelled, load_text
 
 TURN_MARKS = re.compile(r"\s*(?:\bEOS\b|__eou__)\s*")  # between the turns of a context in a file
@@ -51,9 +49,7 @@ def load_dialog(name, split="train", limit=None, seed=0):
         found = _from_path(name, split)
     if not found:
         raise ValueError(f"split '{split}' of '{name}' has no exchange: expected a context and a response or more. Check it.")
-    if limit is None or limit >= len(found):
-        return found
-    return [found[i] for i in np.sort(np.random.default_rng(seed).choice(len(found), limit, replace=False))]
+    return [found[i] for i in draw_rows(len(found), limit, seed)]
 
 
 def by_context(exchanges):
@@ -185,17 +181,21 @@ def load_style(name, split="train", limit=None, seed=0):
     corpus, _, wanted = name.partition(":")
     if name == "toy":
         answers = dict.fromkeys(pair.response for pair in _toy())
-        found = [toy_styled(answer) for answer in answers]
+        found = _part([toy_styled(answer) for answer in answers], split)
     elif corpus == "tinyshakespeare":
-        found = _speeches(registry.find(corpus) / "input.txt", wanted)
+        found = _part(_speeches(registry.find(corpus) / "input.txt", wanted), split)
     elif wanted and not Path(name).expanduser().exists() and corpus != "hub":
         sentences, labels, names = load_labelled(corpus, split)
         if wanted not in names:
             raise KeyError(unknown_name(wanted, names, f"class of '{corpus}'"))
-        return _some([s for s, label in zip(sentences, labels, strict=True) if names[label] == wanted], limit, seed)
+        found = [s for s, label in zip(sentences, labels, strict=True) if names[label] == wanted]
     else:
         return load_text(name, split, limit, seed)
-    return _some([sentence for sentence in found if cut(sentence, PERCENT) == split], limit, seed)
+    return [found[i] for i in draw_rows(len(found), limit, seed)]
+
+
+def _part(sentences, split):
+    return [sentence for sentence in sentences if cut(sentence, PERCENT) == split]
 
 
 def _speeches(path, speaker):
@@ -206,9 +206,3 @@ def _speeches(path, speaker):
         raise KeyError(unknown_name(speaker, names, "speaker of the plays"))
     told = [" ".join(text.split()) for name, _, text in speeches if text and speaker in ("", name)]
     return list(dict.fromkeys(sentence for text in told for sentence in re.split(r"(?<=[.!?])\s+", text)))
-
-
-def _some(found, limit, seed):
-    if limit is None or limit >= len(found):
-        return found
-    return [found[i] for i in np.sort(np.random.default_rng(seed).choice(len(found), limit, replace=False))]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dgmlab.config import unknown_name
-from dgmlab.data.reading import canonical_split, numbered_lines
+from dgmlab.data.reading import canonical_split, draw_rows, numbered_lines
 from dgmlab.data.registry import find
 
 ENTAILMENT = ("not_entailment", "entailment")
@@ -69,8 +69,7 @@ def load_glue(name, split="train", limit=None, seed=0):
     layout = TASKS[name]
     path = find("glue") / layout.folder / f"{'dev' if split == 'valid' else split}.tsv"
     rows = list(_rows(path, layout))
-    if limit is not None and limit < len(rows):
-        rows = [rows[i] for i in np.sort(np.random.default_rng(seed).choice(len(rows), limit, replace=False))]
+    rows = [rows[i] for i in draw_rows(len(rows), limit, seed)]
     columns = list(zip(*rows, strict=True))
     second = list(columns[1]) if len(layout.sentences) == 2 else None
     kind = np.int64 if layout.classes else np.float64

@@ -24,7 +24,7 @@ import torch
 from dgmlab.data import pixels, registry
 from dgmlab.data.image_files import Part, coloured_digits, digits, photos
 from dgmlab.data.image_folders import open_domains, open_path
-from dgmlab.data.reading import ALIASES, canonical_split, cut
+from dgmlab.data.reading import ALIASES, canonical_split, cut, draw_rows
 
 EAGER = 2 * 1024**3  # bytes of decoded pictures that are kept in memory; more are decoded when they are used
 
@@ -274,9 +274,7 @@ def _chosen(opened, split, limit, seed):
         part = _take(part, np.flatnonzero(part.labels >= 0))
     if not part.pictures:
         raise ValueError(f"split '{split}' of '{opened.name}' is empty: expected a picture or more. Try split='all'.")
-    if limit is None or limit >= len(part.pictures):
-        return part
-    return _take(part, np.sort(np.random.default_rng(seed).choice(len(part.pictures), limit, replace=False)))
+    return _take(part, draw_rows(len(part.pictures), limit, seed))
 
 
 def _split(opened, split):

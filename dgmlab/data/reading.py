@@ -14,6 +14,8 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 ALIASES = {"train": ("train",), "valid": ("valid", "validation", "dev", "val"), "test": ("test",)}
 TEXT_KEYS = ("text", "sentence")
 
@@ -142,6 +144,13 @@ def canonical_split(split):
         if split in aliases:
             return canonical
     raise ValueError(f"no split '{split}'; choose one of: train, valid (or dev, val, validation), test.")
+
+
+def draw_rows(n, limit=None, seed=0):
+    """Which of n items to take where at most `limit` are wanted (None or 0: all), drawn with `seed`. -> (rows,) ascending"""
+    if not limit or limit >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
 
 
 def cut(sentence, percent):

@@ -21,7 +21,18 @@ from typing import NamedTuple
 import numpy as np
 
 from dgmlab.data import grammar, registry
-from dgmlab.data.reading import ALIASES, Row, canonical_split, cut, lines, numbered_lines, paired_rows, rows, spaced_rows
+from dgmlab.data.reading import (
+    ALIASES,
+    Row,
+    canonical_split,
+    cut,
+    draw_rows,
+    lines,
+    numbered_lines,
+    paired_rows,
+    rows,
+    spaced_rows,
+)
 
 GRAMMAR_SIZES = {"train": 20_000, "valid": 2_000, "test": 2_000}
 NOT_TEXT = (".labels", ".md", ".json", ".csv", ".zip", ".parquet", ".py")
@@ -99,9 +110,7 @@ def _load(name, split, limit, seed):
         found = _part(_open_path(name), split, 5, name)
     if not found:
         raise ValueError(f"split '{split}' of '{name}' is empty: expected a sentence or more. Check its file, or add text.")
-    if limit is None or limit >= len(found):
-        return found
-    return [found[i] for i in np.sort(np.random.default_rng(seed).choice(len(found), limit, replace=False))]
+    return [found[i] for i in draw_rows(len(found), limit, seed)]
 
 
 def _part(parts, split, percent, name, limit=None):

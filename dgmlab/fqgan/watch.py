@@ -12,6 +12,7 @@ import torch
 
 from dgmlab.checkpoint import load_state, save_state
 from dgmlab.data import pixels
+from dgmlab.data.reading import draw_rows
 from dgmlab.data.registry import data_home
 from dgmlab.fqgan.attach import collect
 from dgmlab.fqgan.sample import sample, save_trained
@@ -42,9 +43,7 @@ def open_reference(images, data, extractor="auto", path="", n=10_000):
                which way up a picture is. Or a name of `load_extractor`: fid (with path) | fd_digits | fd_resnet20 | ...
     n          pictures of the reference, drawn once and for all; 0 takes every one
     """
-    rows = torch.arange(len(images.y))
-    if n and n < len(rows):
-        rows = torch.from_numpy(np.sort(np.random.default_rng(0).choice(len(rows), n, replace=False)))
+    rows = torch.from_numpy(draw_rows(len(images.y), n))
     if extractor == "auto":
         weights = data_home() / "classifiers" / "resnet20_cifar10.safetensors"
         cifar = data in ("cifar10", "cifar10_jpeg") and weights.exists()

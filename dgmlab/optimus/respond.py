@@ -17,6 +17,7 @@ import torch
 
 from dgmlab.config import unknown_name
 from dgmlab.data.dialog import by_context, toy_answers, toy_styled
+from dgmlab.data.reading import draw_rows
 from dgmlab.metrics.dialog import (
     answer_scores,
     bow_similarity,
@@ -181,9 +182,7 @@ def questions(exchanges, n_contexts=0, seed=0):
     """(contexts, references): n_contexts distinct contexts drawn with `seed` (0: all), and all their responses."""
     together = by_context(exchanges)
     contexts = list(together)
-    if 0 < n_contexts < len(contexts):
-        drawn = np.random.default_rng(seed).choice(len(contexts), n_contexts, replace=False)
-        contexts = [contexts[i] for i in np.sort(drawn)]
+    contexts = [contexts[i] for i in draw_rows(len(contexts), n_contexts, seed)]
     return contexts, [together[context] for context in contexts]
 
 

@@ -27,6 +27,7 @@ import torch
 
 from dgmlab.command import guarded
 from dgmlab.config import differences, from_namespace
+from dgmlab.data.reading import draw_rows
 from dgmlab.prevalent.episodes import Episode, n_steps
 from dgmlab.prevalent.features import open_features
 from dgmlab.prevalent.paths import augmentation_paths
@@ -92,9 +93,7 @@ def write_synthetic(teller, folder, n_instructions=6, temperature=0.5, seed=0, l
                          f"{n_instructions}, {shard_size}, {temperature}, and rank {rank} of {world}.")
     folder = Path(folder)
     paths = augmentation_paths(teller.houses)
-    chosen = np.arange(paths.n)
-    if 0 < limit < paths.n:
-        chosen = np.sort(np.random.default_rng(seed).choice(paths.n, limit, replace=False))
+    chosen = draw_rows(paths.n, limit, seed)
     shards = [chosen[start:start + shard_size] for start in range(0, len(chosen), shard_size)]
     _check_plan(folder, {
         "speaker": _fingerprint(teller), "scans": len(teller.houses.scans), "n_paths": len(chosen), "n_shards": len(shards),

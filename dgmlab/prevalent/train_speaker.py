@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list
 from dgmlab import training
 from dgmlab.config import unknown_name
 from dgmlab.data.batching import batches, share
+from dgmlab.data.reading import draw_rows
 from dgmlab.metrics.overlap import bleu, cider
 from dgmlab.prevalent.episodes import check_episodes, groups
 from dgmlab.prevalent.features import Features, open_features
@@ -162,9 +163,7 @@ def open_corpus(config):
 
 def _r2r(config):
     splits = {split: load_r2r(split) for split in ("train", *SPLITS)}
-    if 0 < config.limit < len(splits["train"]):
-        drawn = np.random.default_rng(config.seed).choice(len(splits["train"]), config.limit, replace=False)
-        splits["train"] = [splits["train"][i] for i in np.sort(drawn)]
+    splits["train"] = [splits["train"][i] for i in draw_rows(len(splits["train"]), config.limit, config.seed)]
     houses = Houses.load(sorted({episode.scan for episodes in splits.values() for episode in episodes}))
     return houses, {split: check_episodes(episodes, houses) for split, episodes in splits.items()}
 
@@ -222,9 +221,7 @@ def by_path(episodes, limit=0):
     for path, episode in zip(groups(episodes), episodes, strict=True):
         together[path].append(episode)
     paths = list(together.values())
-    if 0 < limit < len(paths):
-        paths = [paths[i] for i in np.sort(np.random.default_rng(0).choice(len(paths), limit, replace=False))]
-    return paths
+    return [paths[i] for i in draw_rows(len(paths), limit)]
 
 
 class Report(NamedTuple):
