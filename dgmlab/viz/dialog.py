@@ -77,20 +77,16 @@ def _written(ax, info, n_listed, current):
     step = 1 / (len(turns) + min(len(info.responses), n_listed) + 2)
     y = step
     for turn in turns:
-        ax.text(0, y, _cut(turn, 74), fontsize=9, color=style.FAINT, va="center", parse_math=False)
+        ax.text(0, y, style.shorten(turn, 74), fontsize=9, color=style.FAINT, va="center", parse_math=False)
         y += step
     y += 0.4 * step
     for number, response in enumerate(info.responses[:n_listed]):
         weight = "bold" if number == current else "normal"
         ax.text(0.0, y, f"{number + 1}", fontsize=8.5, color=style.colour(number), fontweight="bold", va="center")
-        ax.text(0.05, y, _cut(response, 68), fontsize=9, va="center", fontweight=weight, parse_math=False)
+        ax.text(0.05, y, style.shorten(response, 68), fontsize=9, va="center", fontweight=weight, parse_math=False)
         y += step
     if len(info.responses) > n_listed:
         ax.text(0.05, y, f"and {len(info.responses) - n_listed} more", fontsize=8.5, color=style.FAINT, va="center")
-
-
-def _cut(text, limit):
-    return text if len(text) <= limit else text[:limit - 1].rstrip() + "…"
 
 
 @style.styled
@@ -151,10 +147,11 @@ def plot_slider(taus, scores, example=(), context=(), title="from plain to style
     if example:
         ax = style.blank(axes[0, 1])
         ax.set(xlim=(0, 1), ylim=(1, 0))
-        ax.text(0, 0.03, _cut(" / ".join(info.context), 76), fontsize=9, color=style.FAINT, va="center", parse_math=False)
+        asked = style.shorten(" / ".join(info.context), 76)
+        ax.text(0, 0.03, asked, fontsize=9, color=style.FAINT, va="center", parse_math=False)
         for tau, text, y in zip(info.taus, info.example, np.linspace(0.13, 0.97, len(info.taus)), strict=True):
             ax.text(0, y, f"{tau:.2f}", fontsize=8.5, color=style.BLUE, va="center")
-            ax.text(0.08, y, _cut(text, 66), fontsize=9, va="center", parse_math=False)
+            ax.text(0.08, y, style.shorten(text, 66), fontsize=9, va="center", parse_math=False)
     return style.finish(figure, info)
 
 
@@ -166,7 +163,7 @@ def plot_ways(context, ways, references=()):
     broken = [[break_plain(text or "(nothing)", width - 24, size) for text in texts] for texts in columns.values()]
     height = 66 + max(sum(leading * len(lines) + 5 for lines in cells) for cells in broken)
     figure, ax = text_sheet(12 + width * len(columns), height)
-    ax.text(12, 20, _cut(" / ".join(context), 110), fontsize=11, fontweight="bold", parse_math=False)
+    ax.text(12, 20, style.shorten(" / ".join(context), 110), fontsize=11, fontweight="bold", parse_math=False)
     for number, (name, cells) in enumerate(zip(columns, broken, strict=True)):
         ax.text(12 + number * width, 44, LABELS.get(name, name), fontsize=9, color=style.colour(number), fontweight="bold")
         y = 62

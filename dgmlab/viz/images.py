@@ -287,8 +287,7 @@ def _resized(picture, side):
 
 def _shortened(text, width):
     """A caption that fits over a picture of this many pixels, with an ellipsis where it was cut."""
-    room = max(3, int(width / 8))
-    return text if len(text) <= room else f"{text[:room - 1]}…"
+    return style.shorten(text, max(3, int(width / 8)))
 
 
 def _heat_bar(figure):

@@ -244,7 +244,7 @@ def _margin_notes(ax, spots):
 
 def _short(text, limit):
     """Text cut to `limit` characters and broken over two lines, for a margin."""
-    text = text if len(text) <= limit else text[:limit - 1].rstrip() + "…"
+    text = style.shorten(text, limit)
     if len(text) <= limit // 2:
         return text
     middle = min((i for i, letter in enumerate(text) if letter == " "), key=lambda i: abs(i - len(text) // 2), default=None)

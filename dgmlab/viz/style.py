@@ -112,6 +112,11 @@ def blank(ax):
     return ax
 
 
+def shorten(text, limit):
+    """The text where it has up to `limit` characters, else what of it fits before an ellipsis."""
+    return text if len(text) <= limit else text[:limit - 1].rstrip() + "…"
+
+
 def plain(value):
     """NamedTuples, arrays and paths as dicts, lists and strings; floats to 6 digits, since a picture shows no more."""
     if hasattr(value, "_asdict"):
