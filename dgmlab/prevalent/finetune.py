@@ -20,8 +20,7 @@ from dgmlab.prevalent.agent_data import PseudoLabels, endless_batches, open_data
 from dgmlab.prevalent.angles import ANGLE_SIZE
 from dgmlab.prevalent.evaluate import PROTOCOLS, evaluate
 from dgmlab.prevalent.features import environment_mask, observe
-from dgmlab.prevalent.model import Prevalent
-from dgmlab.prevalent.pretrain import IMAGE_GAIN, load_trained
+from dgmlab.prevalent.pretrain import build_encoder, load_trained
 from dgmlab.prevalent.rollout import choose_argmax, choose_sample, choose_teacher, run_episodes, save_trajectories
 from dgmlab.prevalent.words import Words
 
@@ -189,8 +188,7 @@ def build(config, data):
             encoder, words = load_trained(config.pretrained)
         else:
             words = build_words(data)
-            gain = IMAGE_GAIN.get(data.features.name, 1.0)  # as in pre-training: the two differ in what they have learned only
-            encoder = Prevalent.from_preset(config.size, len(words), size, image_gain=gain)
+            encoder = build_encoder(config.size, words, data.features)
         agent = build_agent(config.agent, config.size, len(words), size, encoder, max_length=config.max_length)
     else:
         words = build_words(data)

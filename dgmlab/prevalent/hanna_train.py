@@ -25,9 +25,8 @@ from dgmlab.prevalent.hanna_play import play, run_hanna
 from dgmlab.prevalent.hanna_teacher import hanna_loss
 from dgmlab.prevalent.house import House
 from dgmlab.prevalent.houses import Houses
-from dgmlab.prevalent.model import Prevalent
 from dgmlab.prevalent.ndh import read_targets
-from dgmlab.prevalent.pretrain import IMAGE_GAIN, load_trained
+from dgmlab.prevalent.pretrain import build_encoder, load_trained
 from dgmlab.prevalent.rollout import save_trajectories
 from dgmlab.prevalent.semantic import describe
 from dgmlab.prevalent.tasks import load_r2r
@@ -157,8 +156,7 @@ def build(config, data):
                          "Use agent='prevalent', or leave it out.")
     encoder, words = load_trained(config.pretrained) if config.pretrained else (None, Words.build(data.texts))
     if config.agent == "prevalent" and encoder is None:
-        gain = IMAGE_GAIN.get(data.features.name, 1.0)  # as in pre-training
-        encoder = Prevalent.from_preset(config.size, len(words), size, image_gain=gain)
+        encoder = build_encoder(config.size, words, data.features)
     navigator = build_agent(config.agent, config.size, len(words), size, encoder, max_length=config.max_length)
     return HannaAgent(navigator.tune(config.tune) if config.agent == "prevalent" else navigator), words
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from dgmlab import training
+from dgmlab.prevalent.angles import ANGLE_SIZE
 from dgmlab.prevalent.grounding import evaluate
 from dgmlab.prevalent.model import Prevalent, PrevalentForPretraining
 from dgmlab.prevalent.objective import pretrain_sums
@@ -17,7 +18,7 @@ from dgmlab.prevalent.pretrain_data import open_data
 from dgmlab.prevalent.words import Words
 from dgmlab.run import locate
 
-IMAGE_GAIN = {"toy": 2.0, "semantic": 2.0}  # features that list a few names in many zeros start louder
+IMAGE_GAIN = {"toy": 2.0, "semantic": 2.0}  # features that list a few names in many zeros start louder, else 1
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ def build_model(config, data):
         raise ValueError(f"max_length is {config.max_length} but the model holds {model.config.max_positions} tokens. "
                          f"Use max_length={model.config.max_positions}.")
     return model
+
+
+def build_encoder(size, words, features):
+    """The encoder at random as pre-training starts it, for an agent without: the two differ in what they have learned only."""
+    return Prevalent.from_preset(size, len(words), features.size + ANGLE_SIZE, image_gain=IMAGE_GAIN.get(features.name, 1.0))
 
 
 def held_out(model, data, n, views=("seen", "zeroed", "elsewhere")):
