@@ -37,9 +37,18 @@ def batches(lengths, batch_size, seed, epoch):
     made = []
     for start in range(0, len(rows), POOL * batch_size):
         pool = rows[start : start + POOL * batch_size]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        made += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        made += [pool[picked] for picked in sorted_batches(lengths[pool], batch_size)]
     return [made[i] for i in rng.permutation(len(made))]
+
+
+def sorted_batches(lengths, batch_size):
+    """Batches for a look at every row, when the order is free: the shortest rows first, so that little is padding.
+
+    lengths  (N,) int   tokens of each row
+    -> list of arrays of row indices, (<= batch_size,) int64
+    """
+    order = np.argsort(lengths, kind="stable")
+    return [order[i:i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 def equal_batches(n_rows, batch_size, seed, epoch):

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from dgmlab import training
+from dgmlab.data.batching import sorted_batches
 from dgmlab.optimus.data import Tokenizers, model_folder, save_trained
 from dgmlab.optimus.evaluate import likelihood, rows_at_once, save_sentences
 from dgmlab.optimus.objective import sentence_nll
@@ -131,10 +132,8 @@ def exact_nll(model, corpus, autocast):
     was_training = model.training
     model.eval()
     nll = np.empty(len(corpus))
-    order = np.argsort(corpus.lengths, kind="stable")
     rows_per_batch = rows_at_once(int(corpus.lengths.max()) + 1, model.config.vocab_size, model.device)
-    for i in range(0, len(order), rows_per_batch):
-        rows = order[i:i + rows_per_batch]
+    for rows in sorted_batches(corpus.lengths, rows_per_batch):
         batch = corpus.pair(rows).to(model.device)
         with autocast():
             logits = model(batch.decoder_ids, attention_mask=whole(batch.decoder_ids), use_cache=False).logits

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from dgmlab.data.batching import sorted_batches
 from dgmlab.metrics.latent import active_units, mutual_information
 from dgmlab.metrics.text import bootstrap_interval, perplexity
 from dgmlab.optimus.objective import kl_divergence, sentence_nll
@@ -41,9 +42,7 @@ def encode_corpus(model, corpus, batch_size=256):
     """Posterior of every sentence, in the corpus's order -> (mu (N, Z), logvar (N, Z)) float32 numpy."""
     n, size = len(corpus), model.config.latent_size
     mu, logvar = np.empty((n, size), np.float32), np.empty((n, size), np.float32)
-    order = np.argsort(corpus.lengths, kind="stable")
-    for i in range(0, n, batch_size):
-        rows = order[i:i + batch_size]
+    for rows in sorted_batches(corpus.lengths, batch_size):
         batch = corpus.pair(rows).to(model.device)
         posterior = model.encode(batch.encoder_ids, batch.encoder_mask)
         mu[rows], logvar[rows] = posterior.mu.cpu().numpy(), posterior.logvar.cpu().numpy()
@@ -166,9 +165,7 @@ def watch(model, corpus, batch_size=128, autocast=None):
     generator = torch.Generator().manual_seed(0)
     mu, logvar = encode_corpus(model, corpus)
     rec, from_prior = [], []
-    order = np.argsort(corpus.lengths, kind="stable")
-    for i in range(0, len(order), batch_size):
-        rows = order[i:i + batch_size]
+    for rows in sorted_batches(corpus.lengths, batch_size):
         batch = corpus.pair(rows).to(model.device)
         eps = torch.randn(2, len(rows), mu.shape[1], generator=generator)
         z = torch.from_numpy(mu[rows]) + torch.from_numpy(np.exp(0.5 * logvar[rows])) * eps[0]
