@@ -8,7 +8,6 @@ A frozen encoder is judged by a linear classifier on its features (`dgmlab.metri
 `dgmlab.optimus.finetune`. Letters: N sentences, B batch, T time, H width, Z latent, K classes.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +16,11 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 from dgmlab.config import unknown_name
-from dgmlab.data.batching import pad
+from dgmlab.data.batching import pad, sorted_batches
 from dgmlab.optimus.data import load_trained, model_folder
 from dgmlab.optimus.masked import load_twin
-from dgmlab.optimus.model import pool_states
-from dgmlab.run import read_json
+from dgmlab.optimus.model import longest_ids, pool_states
+from dgmlab.run import locate, read_json
 
 FEATURES = ("pooled", "mu", "z")
 
@@ -54,22 +53,22 @@ def open_encoder(name):
 
     A twin pools as its Optimus does, any other BERT by its own pooler. -> Encoder, in evaluation mode
     """
-    path = Path(name).expanduser()
-    if not path.is_dir() and (path.is_absolute() or str(name).count("/") > 1):  # a hub name is NAME or OWNER/NAME
+    path = locate(name)
+    if not path.is_dir() and (str(name)[:1] in "~/" or str(name).count("/") > 1):  # a hub name is NAME or OWNER/NAME
         raise FileNotFoundError(f"an encoder was expected in the folder {name}, which is not there. "
                                 "Train one with 11_optimus_train, or name a BERT.")
     about = read_json(model_folder(path) / "config.json") if path.is_dir() else {}
     if about.get("model_type") == "optimus":
         model, tokenizers = load_trained(path)
         body, tokenizer, label = model.encoder, tokenizers.encoder, "Optimus"
-        return Encoder(body, tokenizer, model.config.pooling, _room(body.config), label, model.to_posterior)
+        return Encoder(body, tokenizer, model.config.pooling, longest_ids(body.config), label, model.to_posterior)
     if "sentence_pooling" in about:
         model, tokenizers = load_twin(path)
-        return Encoder(model.base_model, tokenizers.encoder, about["sentence_pooling"], _room(model.config), "BERT twin")
+        return Encoder(model.base_model, tokenizers.encoder, about["sentence_pooling"], longest_ids(model.config), "BERT twin")
     source = model_folder(path) if path.is_dir() else name
     body = AutoModel.from_pretrained(source).eval()
     pooling = "pooler" if getattr(body, "pooler", None) is not None else "cls"
-    return Encoder(body, AutoTokenizer.from_pretrained(source), pooling, _room(body.config), "BERT")
+    return Encoder(body, AutoTokenizer.from_pretrained(source), pooling, longest_ids(body.config), "BERT")
 
 
 def untrained(encoder, seed=0):
@@ -80,12 +79,6 @@ def untrained(encoder, seed=0):
     if encoder.pooling != "pooler" and hasattr(body, "pooler"):
         body.pooler = None
     return encoder._replace(body=body.to(encoder.body.device).eval(), label="untrained", to_posterior=None)
-
-
-def _room(config):
-    """The most ids of a sequence; RoBERTa counts its positions from behind the padding's id."""
-    taken = config.pad_token_id + 1 if config.model_type.startswith("roberta") else 0
-    return config.max_position_embeddings - taken
 
 
 class Reader:
@@ -131,8 +124,7 @@ class Reader:
 
     def sorted_batches(self, batch_size):
         """Index arrays that cover all items once, those of like length together."""
-        order = np.argsort(self.lengths, kind="stable")
-        return [order[i:i + batch_size] for i in range(0, len(order), batch_size)]
+        return sorted_batches(self.lengths, batch_size)
 
 
 def pool(body, pooling, batch):

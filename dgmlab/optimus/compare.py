@@ -26,7 +26,7 @@ from dgmlab.optimus import baseline, train
 from dgmlab.optimus.data import Tokenizers, model_folder
 from dgmlab.optimus.evaluate import PER_SENTENCE
 from dgmlab.optimus.source import SHARDS
-from dgmlab.run import Run, move_aside, read_json
+from dgmlab.run import Run, locate, move_aside, read_json
 
 TWIN = "gpt2"
 
@@ -110,7 +110,7 @@ def plan(config):
                          f"thresholds='{config.thresholds}'. Separate several by commas.")
     if len(set(map(_folder_name, corpora))) < len(corpora):
         raise ValueError(f"corpora of the same name would share a folder: {config.corpora}. Name each once.")
-    config = replace(config, **{name: str(Path(folder).expanduser().resolve()) for name in ("init", "init_twin")
+    config = replace(config, **{name: str(locate(folder).resolve()) for name in ("init", "init_twin")
                                 if (folder := getattr(config, name))})  # as the notebook, which runs elsewhere, names it
     check_start(config)
     return [arm for corpus in corpora for arm in _arms(config, corpus, thresholds)]

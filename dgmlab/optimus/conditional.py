@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dgmlab.optimus.data import Tokenizers, model_folder
-from dgmlab.optimus.model import Optimus, OptimusConfig, Posterior
+from dgmlab.optimus.model import LATENT_MAPS, Optimus, OptimusConfig, Posterior
 
 QUIET = -4.0  # shift of logvar where latent maps start at random: noise of 0.14 and not 1, which would drown a young z
 LABEL_STD = 1.0  # initial label embeddings: about as loud as z, so that the decoder hears them from the start
@@ -62,13 +62,12 @@ class ConditionalOptimus(Optimus):
         label_names  two or more names; their order numbers the labels
         latent_size  Z; None keeps the model's own and its latent maps, a number starts new maps, whose noise is quiet
         """
-        fields = {key: value for key, value in model.config.to_dict().items() if key in vars(OptimusConfig())}
-        fields.update(latent_size=latent_size or model.config.latent_size, label_names=list(label_names),
-                      logvar_shift=QUIET if latent_size else 0.0)
-        fields.pop("model_type", None)
+        fields = {**model.config.joint(), "label_names": list(label_names), "logvar_shift": QUIET if latent_size else 0.0}
+        if latent_size:
+            fields["latent_size"] = latent_size
         made = cls(ConditionalOptimusConfig(**fields), model.encoder, model.decoder)
         if not latent_size:
-            for name in ("to_posterior", "to_memory", "to_embedding"):
+            for name in LATENT_MAPS:
                 if hasattr(model, name):
                     getattr(made, name).load_state_dict(getattr(model, name).state_dict())
         return made

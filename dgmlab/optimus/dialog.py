@@ -23,10 +23,7 @@ from torch import nn
 from dgmlab.data.batching import batches, pad
 from dgmlab.data.dialog import last_turns
 from dgmlab.optimus.data import Corpus, Pair, Tokenizers, encoder_batch, model_folder
-from dgmlab.optimus.model import Optimus, OptimusConfig
-
-TAKEN_OVER = ("encoder", "decoder", "latent_size", "injection", "pooling", "latent_std", "bos_token_id", "eos_token_id",
-              "pad_token_id")  # from the configuration of the Optimus that a dialog model is made of
+from dgmlab.optimus.model import LATENT_MAPS, Optimus, OptimusConfig
 
 
 class DialogConfig(OptimusConfig):
@@ -58,9 +55,9 @@ class DialogOptimus(Optimus):
         """A dialog model around a (pre-trained) Optimus; its weights are taken over, not copied."""
         if context_layers < 1:
             raise ValueError(f"the context path needs at least 1 layer of its own, found context_layers={context_layers}.")
-        fields = {name: getattr(optimus.config, name) for name in TAKEN_OVER}
-        model = cls(DialogConfig(context_layers=context_layers, **fields), optimus.encoder, optimus.decoder)
-        for name in ("to_posterior", "to_memory", "to_embedding"):
+        config = DialogConfig(context_layers=context_layers, **optimus.config.joint())
+        model = cls(config, optimus.encoder, optimus.decoder)
+        for name in LATENT_MAPS:
             if hasattr(optimus, name):
                 setattr(model, name, getattr(optimus, name))
         return model

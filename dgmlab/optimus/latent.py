@@ -35,13 +35,15 @@ def encode_sentences(model, tokenizers, sentences, batch_size=256):
 
 
 @torch.no_grad()
-def decode_latents(model, tokenizers, z, method="greedy", max_new_tokens=64, prompt="", seed=0, batch_size=128):
+def decode_latents(model, tokenizers, z, method="greedy", max_new_tokens=64, prompt="", seed=0, batch_size=128,
+                   **options):
     """Sentences of the latents z (N, Z).
 
-    method  greedy | beam | top_k | top_p | sample
-    prompt  first words that every sentence starts with
-    seed    of the sampling methods; the global random state is left as it was
-    -> list of N strings
+    method   greedy | beam | top_k | top_p | sample
+    prompt   first words that every sentence starts with
+    seed     of the sampling methods; the global random state is left as it was
+    options  for `generate` beside those of the method, e.g. temperature; num_return_sequences=n gives n sentences a latent
+    -> list of N strings, or of N n, those of the first latent first
     """
     if method not in DECODING:
         raise KeyError(unknown_name(method, DECODING, "decoding method"))
@@ -54,7 +56,7 @@ def decode_latents(model, tokenizers, z, method="greedy", max_new_tokens=64, pro
         for latent in torch.as_tensor(np.asarray(z, dtype=np.float32)).split(batch_size):
             ids = torch.tensor([start] * len(latent), device=model.device)
             out = model.generate(ids, attention_mask=torch.ones_like(ids), latent=latent.to(model.device),
-                                 max_new_tokens=limit, **DECODING[method])
+                                 max_new_tokens=limit, **{**DECODING[method], **options})
             texts += to_text(tokenizer, out)
     return texts
 

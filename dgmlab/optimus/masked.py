@@ -6,10 +6,8 @@ become the mask, 10 % a random token, 10 % stay; the model names what stood ther
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -17,11 +15,12 @@ from transformers import AutoModelForMaskedLM, RobertaPreLayerNormForMaskedLM
 
 from dgmlab import training
 from dgmlab.config import from_namespace
-from dgmlab.optimus.data import Tokenizers, model_folder
+from dgmlab.data.batching import sorted_batches
+from dgmlab.optimus.data import Tokenizers, model_folder, save_trained
 from dgmlab.optimus.presets import encoder_config, preset
 from dgmlab.optimus.source import open_data
 from dgmlab.optimus.train import TrainConfig
-from dgmlab.run import read_json
+from dgmlab.run import locate, read_json
 
 SHARE, MASKED, RANDOM = 0.15, 0.8, 0.1  # tokens chosen; of these: masked, replaced by a random token
 
@@ -154,8 +153,7 @@ def train(run, config):
         if numbers := run.finished():
             return numbers
         model.eval()
-        model.save_pretrained(run.dir / "model")
-        data.tokenizers.save(run.dir / "model")
+        save_trained(run.dir / "model", model, data.tokenizers)
         numbers = fill_gaps(model, data.test, accelerator.autocast)
         run.save_results(numbers)
         return numbers
@@ -170,9 +168,8 @@ def fill_gaps(model, corpus, autocast, batch_size=128, seed=0):
     was_training = model.training
     cloze, generator = Cloze(model.eval()), torch.Generator().manual_seed(seed)
     nll, right, count = 0.0, 0.0, 0
-    order = np.argsort(corpus.lengths, kind="stable")
-    for i in range(0, len(order), batch_size):
-        batch = corpus.pair(order[i:i + batch_size])
+    for rows in sorted_batches(corpus.lengths, batch_size):
+        batch = corpus.pair(rows)
         hidden = hide_tokens(batch.encoder_ids, batch.encoder_mask, model.config.mask_token_id,
                              len(corpus.tokenizers.encoder), generator)
         n = int((hidden.targets != -100).sum())
@@ -189,7 +186,7 @@ def twin_config(folder, n_steps=0):
     n_steps  of the twin; 0 takes as many as Optimus had. A step asks for 15 % of the words here and for all of them there, so
              a twin of as many steps has had fewer questions
     """
-    params = read_json(Path(folder).expanduser() / "params.json")
+    params = read_json(locate(folder) / "params.json")
     if params is None:
         raise FileNotFoundError(f"the run folder of an Optimus was expected, with params.json, found none in {folder}. "
                                 "Name the folder that holds model/ and checkpoints/, or the twin itself.")

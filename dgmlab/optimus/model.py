@@ -29,6 +29,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 ATTENTION = "latent_memory"
 INJECTIONS = ("memory", "embedding", "both")
 POOLINGS = ("pooler", "cls", "mean")
+LATENT_MAPS = ("to_posterior", "to_memory", "to_embedding")  # what a model has of them depends on its injection
 
 
 class Posterior(NamedTuple):
@@ -81,6 +82,12 @@ class OptimusConfig(PreTrainedConfig):
     is_encoder_decoder: bool = False
     tie_word_embeddings: bool = False  # the decoder ties its own
 
+    def joint(self):
+        """What of an Optimus a model made of it takes over, as keywords for its configuration."""
+        names = ("encoder", "decoder", "latent_size", "injection", "pooling", "latent_std", "bos_token_id", "eos_token_id",
+                 "pad_token_id")
+        return {name: getattr(self, name) for name in names}
+
     def get_text_config(self, decoder=None, encoder=None):
         """The decoder's configuration: generation asks it for the vocabulary and the cache."""
         return build_config(self.encoder if encoder else self.decoder)
@@ -90,6 +97,15 @@ def build_config(fields):
     """A backbone's configuration object from its dict."""
     fields = dict(fields)
     return AutoConfig.for_model(fields.pop("model_type"), **fields)
+
+
+def longest_ids(config):
+    """The most ids of a sequence for the backbone of this configuration, None where it has no bound.
+
+    RoBERTa counts its positions from behind the padding's id.
+    """
+    size = getattr(config, "max_position_embeddings", None)
+    return size - config.pad_token_id - 1 if size and getattr(config, "model_type", "").startswith("roberta") else size
 
 
 class Optimus(PreTrainedModel, GenerationMixin):
@@ -131,7 +147,7 @@ class Optimus(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module):
         """N(0, latent_std) for the latent maps; the backbones bring their own."""
-        if module in {getattr(self, name, None) for name in ("to_posterior", "to_memory", "to_embedding")}:
+        if module in {getattr(self, name, None) for name in LATENT_MAPS}:
             nn.init.normal_(module.weight, std=self.config.latent_std)
 
     # construction
@@ -234,9 +250,7 @@ class Optimus(PreTrainedModel, GenerationMixin):
     @property
     def longest(self):
         """Longest sentence that both sides can hold, in tokens: `<bos>` and the encoder's two marks come on top."""
-        encoder = getattr(self.encoder.config, "max_position_embeddings", None)
-        if getattr(self.encoder.config, "model_type", "").startswith("roberta") and encoder:
-            encoder -= self.encoder.config.pad_token_id + 1  # RoBERTa counts its positions from there
+        encoder = longest_ids(self.encoder.config)
         sizes = [size for size in (self.max_length and self.max_length - 1, encoder and encoder - 2) if size]
         return min(sizes, default=10**9)
 

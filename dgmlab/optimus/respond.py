@@ -26,7 +26,6 @@ from dgmlab.metrics.dialog import (
     response_bleu,
     style_judge,
 )
-from dgmlab.optimus.data import to_text
 from dgmlab.optimus.dialog import context_batch, context_ids
 from dgmlab.optimus.latent import decode_latents, encode_sentences
 
@@ -119,30 +118,16 @@ def respond(model, tokenizers, contexts, n=10, method="ball", scale=None, offset
         if offsets is None or not len(offsets):
             raise ValueError("method='offset' needs the offsets of some exchanges, found none. Pass response_offsets(...).")
         places = z[:, None] + (1.0 if scale is None else scale) * offsets[rng.integers(len(offsets), size=(len(z), n))]
+    together = {"num_return_sequences": n, "seed": seed, "batch_size": 16}  # n sequences each are decoded at once
     if method in ("ball", "offset"):
         texts = decode_latents(model, tokenizers, places.reshape(-1, z.shape[1]), max_new_tokens=max_new_tokens)
     elif method == "beam":
-        texts = _generate(model, tokenizers, z, n, seed, max_new_tokens, num_beams=n, do_sample=False)
+        texts = decode_latents(model, tokenizers, z, "beam", max_new_tokens, **together, num_beams=n)
     elif method == "sample":
-        texts = _generate(model, tokenizers, z, n, seed, max_new_tokens, do_sample=True, top_k=0, temperature=temperature)
+        texts = decode_latents(model, tokenizers, z, "sample", max_new_tokens, **together, temperature=temperature)
     else:
         raise KeyError(unknown_name(method, METHODS, "way to respond"))
     return [texts[i:i + n] for i in range(0, len(texts), n)]
-
-
-@torch.no_grad()
-def _generate(model, tokenizers, z, n, seed, max_new_tokens, batch_size=16, **options):
-    """n sequences of each z (N, Z), the first of z[0] first -> list of N n strings; the global random state is kept."""
-    tokenizer, texts = tokenizers.decoder, []
-    limit = min(max_new_tokens, model.max_length - 1)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for latent in torch.from_numpy(z).split(batch_size):
-            ids = torch.full((len(latent), 1), tokenizer.bos_token_id, device=model.device)
-            out = model.generate(ids, attention_mask=torch.ones_like(ids), latent=latent.to(model.device),
-                                 max_new_tokens=limit, num_return_sequences=n, **options)
-            texts += to_text(tokenizer, out)
-    return texts
 
 
 # how good, how different
