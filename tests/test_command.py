@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from dgmlab import training
-from dgmlab.command import Loop, build_config, make_parser, run_loop
+from dgmlab.command import Loop, build_config, guarded, make_parser, run_loop
 from dgmlab.notebooks import only_one
+from dgmlab.run import Run
 
 
 @dataclass(frozen=True)
@@ -144,3 +145,40 @@ def test_a_folder_that_a_recipe_names_is_found_from_any_working_folder(tmp_path,
     assert locate("runs/encoder") == tmp_path / "home" / "runs" / "encoder"
     assert locate("near").resolve() == tmp_path / "elsewhere" / "near", "what is in the working folder comes first"
     assert locate(tmp_path / "nowhere") == tmp_path / "nowhere"
+
+
+@pytest.mark.parametrize("error, code, told", (
+    (None, 0, ""), (ValueError("expected a, found b. Do c."), 2, "ValueError: expected a, found b. Do c.\n"),
+    (KeyError("no such thing"), 2, "KeyError: no such thing\n"),
+    (FileNotFoundError(2, "No such file or directory", "x.txt"), 2, "FileNotFoundError: No such file or directory: x.txt\n"),
+    (KeyboardInterrupt(), 130, "interrupted; the same command goes on\n")))
+def test_a_mistake_is_one_line_and_an_exit_code(error, code, told, capsys, monkeypatch):
+    monkeypatch.delenv("DGMLAB_DEBUG", raising=False)
+
+    def act():
+        if error is not None:
+            raise error
+
+    assert guarded(act) == code and capsys.readouterr().err == told
+
+
+def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):
+    def fail():
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        guarded(fail)
+    assert guarded(fail, (RuntimeError,)) == 2
+    monkeypatch.setenv("DGMLAB_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="ours"):
+        guarded(fail, (RuntimeError,))
+
+
+def test_a_run_is_finished_when_its_numbers_and_its_model_are_there(tmp_path):
+    run = Run(tmp_path)
+    assert run.finished() == {}
+    run.save_results({"nll": 1.5})
+    assert run.finished() == {}, "the model is missing"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert run.finished() == {"nll": 1.5} and run.finished("model/about.json") == {}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgmlab.data.batching import Position, batches, pad, position, share
+from dgmlab.data.batching import Position, batches, pad, position, share, sorted_batches
 
 
 @given(
@@ -17,6 +17,15 @@ def test_an_epoch_holds_every_row_once(lengths, batch_size, seed, epoch):
     assert sorted(np.concatenate(made).tolist()) == list(range(len(lengths)))
     assert len(made) == -(-len(lengths) // batch_size)
     assert sum(len(batch) < batch_size for batch in made) == (len(lengths) % batch_size > 0)
+
+
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 9))
+@settings(deadline=None)
+def test_sorted_batches_hold_every_row_once_the_shortest_first(lengths, batch_size):
+    made = sorted_batches(lengths, batch_size)
+    rows = [row for batch in made for row in batch.tolist()]
+    assert sorted(rows) == list(range(len(lengths))) and [lengths[row] for row in rows] == sorted(lengths)
+    assert all(len(batch) == batch_size for batch in made[:-1])
 
 
 def test_batches_depend_on_seed_and_epoch_and_nothing_else():
