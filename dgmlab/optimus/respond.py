@@ -71,12 +71,13 @@ def encode_contexts(model, tokenizers, contexts, batch_size=128):
     return np.concatenate(parts)
 
 
-def fitting(model, tokenizers, exchanges):
-    """Those exchanges whose response and last turn the model can hold."""
+def fitting(model, tokenizers, exchanges, max_length=None):
+    """Those exchanges whose last turn and response the model can hold; with `max_length`, whose response is no longer."""
     sides = ([pair.context[-1] for pair in exchanges], [pair.response for pair in exchanges])
     asked, said = (tokenizers.encoder(texts, add_special_tokens=False)["input_ids"] for texts in sides)
+    limits = model.longest, min(max_length or model.longest, model.longest)
     return [pair for pair, *ids in zip(exchanges, asked, said, strict=True)
-            if all(0 < len(row) <= model.longest for row in ids)]
+            if all(0 < len(row) <= limit for row, limit in zip(ids, limits, strict=True))]
 
 
 def response_offsets(model, tokenizers, exchanges):

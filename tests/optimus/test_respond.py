@@ -70,6 +70,8 @@ def test_offsets_lead_from_contexts_to_responses(made):
     offsets = response_offsets(*made, [*exchanges, *too_long])
     assert offsets.shape == (2, 5), "what the model cannot hold is left out"
     assert fitting(*made, [*too_long, *exchanges]) == exchanges
+    short = Exchange(CONTEXTS[0], "i would love .")
+    assert fitting(*made, [*exchanges, short], max_length=4) == [short], "the others have five tokens"
     z = encode_contexts(*made, CONTEXTS)
     np.testing.assert_allclose(z + offsets, encode_style(*made, [pair.response for pair in exchanges]), atol=1e-6)
     one = respond(*made, CONTEXTS, 3, "offset", offsets=offsets[:1], max_new_tokens=9)
