@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from dgmlab.config import unknown_name
 from dgmlab.data import registry
-from dgmlab.data.reading import ALIASES, canonical_split, cut, draw_rows, lines, numbered_lines
+from dgmlab.data.reading import ALIASES, canonical_split, check_limit, cut, draw, lines, numbered_lines
 from dgmlab.data.text import load_labelled, load_text
 
 TURN_MARKS = re.compile(r"\s*(?:\bEOS\b|__eou__)\s*")  # between the turns of a context in a file
@@ -39,8 +39,7 @@ def load_dialog(name, split="train", limit=None, seed=0):
     -> list of Exchange
     """
     split = canonical_split(split)
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, found {limit}. Use limit=None for all exchanges.")
+    check_limit(limit, "exchanges")
     if name == "toy":
         found = [pair for pair in _toy() if cut(" ".join((*pair.context, pair.response)), PERCENT) == split]
     elif name == "dailydialog":
@@ -49,7 +48,7 @@ def load_dialog(name, split="train", limit=None, seed=0):
         found = _from_path(name, split)
     if not found:
         raise ValueError(f"split '{split}' of '{name}' has no exchange: expected a context and a response or more. Check it.")
-    return [found[i] for i in draw_rows(len(found), limit, seed)]
+    return draw(found, limit, seed)
 
 
 def by_context(exchanges):
@@ -171,13 +170,14 @@ def toy_styled(answer):
 
 
 def load_style(name, split="train", limit=None, seed=0):
-    """Sentences of one style, paired with nothing.
+    """Sentences of one style, paired with nothing, at most `limit` of them, drawn with `seed`.
 
     name  'toy' (a pirate's answers to the toy's questions), 'CORPUS:CLASS' of a labelled corpus ('caption_style:romantic'),
           'tinyshakespeare' or 'tinyshakespeare:SPEAKER' (sentences of the speeches), or what `load_text` reads
     -> list of str
     """
     split = canonical_split(split)
+    check_limit(limit, "sentences")
     corpus, _, wanted = name.partition(":")
     if name == "toy":
         answers = dict.fromkeys(pair.response for pair in _toy())
@@ -191,7 +191,7 @@ def load_style(name, split="train", limit=None, seed=0):
         found = [s for s, label in zip(sentences, labels, strict=True) if names[label] == wanted]
     else:
         return load_text(name, split, limit, seed)
-    return [found[i] for i in draw_rows(len(found), limit, seed)]
+    return draw(found, limit, seed)
 
 
 def _part(sentences, split):

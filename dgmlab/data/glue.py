@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dgmlab.config import unknown_name
-from dgmlab.data.reading import canonical_split, draw_rows, numbered_lines
+from dgmlab.data.reading import canonical_split, check_limit, draw, numbered_lines
 from dgmlab.data.registry import find
 
 ENTAILMENT = ("not_entailment", "entailment")
@@ -64,12 +64,12 @@ def load_glue(name, split="train", limit=None, seed=0):
     if name not in TASKS:
         raise KeyError(unknown_name(name, TASKS, "task of GLUE"))
     split = canonical_split(split)
+    check_limit(limit, "items")
     if split == "test":
         raise ValueError(f"the labels of {name}'s test part are hidden by GLUE. Score on split 'valid', and say so.")
     layout = TASKS[name]
     path = find("glue") / layout.folder / f"{'dev' if split == 'valid' else split}.tsv"
-    rows = list(_rows(path, layout))
-    rows = [rows[i] for i in draw_rows(len(rows), limit, seed)]
+    rows = draw(list(_rows(path, layout)), limit, seed)
     columns = list(zip(*rows, strict=True))
     second = list(columns[1]) if len(layout.sentences) == 2 else None
     kind = np.int64 if layout.classes else np.float64

@@ -24,7 +24,7 @@ import torch
 from dgmlab.data import pixels, registry
 from dgmlab.data.image_files import Part, coloured_digits, digits, photos
 from dgmlab.data.image_folders import open_domains, open_path
-from dgmlab.data.reading import ALIASES, canonical_split, cut, draw_rows
+from dgmlab.data.reading import ALIASES, canonical_split, check_limit, cut, draw_rows
 
 EAGER = 2 * 1024**3  # bytes of decoded pictures that are kept in memory; more are decoded when they are used
 
@@ -261,8 +261,7 @@ def _checked(size):
 
 def _chosen(opened, split, limit, seed):
     """The Part of a split, of the classes wanted, of limited length; an empty one is an error."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, found {limit}. Use limit=None for all pictures.")
+    check_limit(limit, "pictures")
     part, classes = _split(opened, split), opened.classes
     if classes is not None:
         unknown = [each for each in classes if each not in part.class_names]

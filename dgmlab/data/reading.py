@@ -146,11 +146,23 @@ def canonical_split(split):
     raise ValueError(f"no split '{split}'; choose one of: train, valid (or dev, val, validation), test.")
 
 
+def check_limit(limit, what):
+    """ValueError where a loader is asked for fewer than one of its items; None asks for all."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, found {limit}. Use limit=None for all {what}.")
+
+
 def draw_rows(n, limit=None, seed=0):
-    """Which of n items to take where at most `limit` are wanted (None or 0: all), drawn with `seed`. -> (rows,) ascending"""
-    if not limit or limit >= n:
+    """Which of n items to take where at most `limit` are wanted, drawn with `seed` (below 1: all). -> (rows,) ascending"""
+    if limit is None or not 0 < limit < n:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
+
+
+def draw(items, limit=None, seed=0):
+    """The items of those rows, in their order; the list itself where all are wanted."""
+    rows = draw_rows(len(items), limit, seed)
+    return items if len(rows) == len(items) else [items[i] for i in rows]
 
 
 def cut(sentence, percent):

@@ -25,8 +25,9 @@ from dgmlab.data.reading import (
     ALIASES,
     Row,
     canonical_split,
+    check_limit,
     cut,
-    draw_rows,
+    draw,
     lines,
     numbered_lines,
     paired_rows,
@@ -95,8 +96,7 @@ def load_labelled(name, split="train", limit=None, seed=0):
 def _load(name, split, limit, seed):
     """Rows of a split, at most `limit`; an empty corpus is an error."""
     split = canonical_split(split)
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, found {limit}. Use limit=None for all sentences.")
+    check_limit(limit, "sentences")
     if name == "grammar":
         return [Row(sentence) for sentence in grammar.sample(limit or GRAMMAR_SIZES[split], seed, (split,))]
     if "+" in name and not Path(name).expanduser().exists():
@@ -110,7 +110,7 @@ def _load(name, split, limit, seed):
         found = _part(_open_path(name), split, 5, name)
     if not found:
         raise ValueError(f"split '{split}' of '{name}' is empty: expected a sentence or more. Check its file, or add text.")
-    return [found[i] for i in draw_rows(len(found), limit, seed)]
+    return draw(found, limit, seed)
 
 
 def _part(parts, split, percent, name, limit=None):

@@ -122,10 +122,6 @@ class Reader:
         mask = (padded != -1).long()
         return Batch(padded.masked_fill(mask == 0, token.pad_token_id), mask, pad(types, 0))
 
-    def sorted_batches(self, batch_size):
-        """Index arrays that cover all items once, those of like length together."""
-        return sorted_batches(self.lengths, batch_size)
-
 
 def pool(body, pooling, batch):
     """Pooled features (B, H) of a Batch; an encoder that knows one type of sentence only gets no types."""
@@ -147,7 +143,7 @@ def sentence_features(encoder, sentences, kind="pooled", seed=0, batch_size=256)
         raise ValueError(f"{kind} is of a posterior, which {encoder.label} has not. Use kind='pooled', or an Optimus.")
     reader, features = Reader(encoder, sentences), None
     encoder.body.eval()
-    for rows in reader.sorted_batches(batch_size):
+    for rows in sorted_batches(reader.lengths, batch_size):
         found = pool(encoder.body, encoder.pooling, reader.batch(rows).to(encoder.body.device))
         found = (found if kind == "pooled" else encoder.to_posterior(found)).float().cpu().numpy()
         features = np.empty((len(reader), found.shape[1]), np.float32) if features is None else features

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from dgmlab import training
-from dgmlab.data.batching import batches
+from dgmlab.data.batching import batches, sorted_batches
 from dgmlab.data.glue import Task, load_glue
 from dgmlab.data.text import load_labelled
 from dgmlab.metrics.agreement import SCORES
@@ -119,7 +119,7 @@ def standard(labels):
 def predict(model, reader, task, accelerator, batch_size=256):
     """What a Classifier says of every item of a reader: classes (N,) int64, or numbers (N,) on the scale of the task."""
     outputs = np.empty((len(reader), len(task.label_names) or 1))
-    for rows in reader.sorted_batches(batch_size):
+    for rows in sorted_batches(reader.lengths, batch_size):
         with accelerator.autocast():
             outputs[rows] = model(reader.batch(rows).to(accelerator.device)).float().cpu().numpy()
     return outputs.argmax(1) if task.label_names else outputs[:, 0] * task.labels.std() + task.labels.mean()

@@ -17,7 +17,7 @@ import torch
 
 from dgmlab.config import unknown_name
 from dgmlab.data.dialog import by_context, toy_answers, toy_styled
-from dgmlab.data.reading import draw_rows
+from dgmlab.data.reading import draw
 from dgmlab.metrics.dialog import (
     answer_scores,
     bow_similarity,
@@ -167,8 +167,7 @@ def evaluate(model, data, n_contexts=300, n=10, seed=0):
 def questions(exchanges, n_contexts=0, seed=0):
     """(contexts, references): n_contexts distinct contexts drawn with `seed` (0: all), and all their responses."""
     together = by_context(exchanges)
-    contexts = list(together)
-    contexts = [contexts[i] for i in draw_rows(len(contexts), n_contexts, seed)]
+    contexts = draw(list(together), n_contexts, seed)
     return contexts, [together[context] for context in contexts]
 
 

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from dgmlab import training
 from dgmlab.config import unknown_name
 from dgmlab.data.batching import batches, share
-from dgmlab.data.reading import draw_rows
+from dgmlab.data.reading import draw
 from dgmlab.metrics.overlap import bleu, cider
 from dgmlab.prevalent.episodes import check_episodes, groups
 from dgmlab.prevalent.features import Features, open_features
@@ -163,7 +163,7 @@ def open_corpus(config):
 
 def _r2r(config):
     splits = {split: load_r2r(split) for split in ("train", *SPLITS)}
-    splits["train"] = [splits["train"][i] for i in draw_rows(len(splits["train"]), config.limit, config.seed)]
+    splits["train"] = draw(splits["train"], config.limit, config.seed)
     houses = Houses.load(sorted({episode.scan for episodes in splits.values() for episode in episodes}))
     return houses, {split: check_episodes(episodes, houses) for split, episodes in splits.items()}
 
@@ -220,8 +220,7 @@ def by_path(episodes, limit=0):
     together = defaultdict(list)
     for path, episode in zip(groups(episodes), episodes, strict=True):
         together[path].append(episode)
-    paths = list(together.values())
-    return [paths[i] for i in draw_rows(len(paths), limit)]
+    return draw(list(together.values()), limit)
 
 
 class Report(NamedTuple):
